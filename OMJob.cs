@@ -1,0 +1,2274 @@
+// The OMJob operator: it runs an OMJob's main pod, sees its end in every form, and then always runs its exit handler pod.
+//
+// The protocol, each step safe to repeat from any crash:
+//   1. Put the finalizer `exit-handler` on the OMJob: it cannot vanish before its handler ran.
+//   2. Create the main pod by name, with the finalizer `outcome`: it cannot vanish before its end is recorded.
+//   3. Status Running.
+//   4. The main pod is over: status ExitHandlerRunning with exit code, message and the exit pod's name. From here the
+//      verdict is read from status only, never from the pod again.
+//   5. Create the exit pod by the name in status. It failed or is stuck: the next attempt's name goes to status first.
+//   6. Status Succeeded or Failed; then the main pod's finalizer goes, then the OMJob's.
+//   7. At completionTime + TTL the OMJob is deleted; garbage collection takes the pods.
+// Every write to an OMJob carries the resourceVersion it was decided on: a 409 means observe again.
+//
+// Read on: command line, operator (watch, queue, reconcile, actions), Decide, pods, models, API server, endpoints.
+
+using System.Buffers;
+using System.CommandLine;
+using System.Globalization;
+using System.IO.Pipelines;
+using System.Net;
+using System.Net.Security;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Threading.Channels;
+using k8s;
+using k8s.Authentication;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Console;
+using YamlDotNet.RepresentationModel;
+
+namespace OMJobs;
+
+// ---------------------------------------------------------------------------------------------------- command line
+
+/// <summary>The command line. Exit codes: 0, 1 (failed), 2 (wrong usage, one line on stderr).</summary>
+static class Program
+{
+    static readonly Option<string?> Kubeconfig = Flag("--kubeconfig", "PATH",
+        "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]");
+    static readonly Option<string?> Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]");
+    static readonly Option<string[]> Namespaces = new("--namespace", "-n")
+    {
+        HelpName = "NS",
+        Recursive = true,
+        Description = "namespace to watch, repeatable; ALL or none: every one [WATCH_NAMESPACES, a comma list]",
+    };
+    static readonly Option<string?> Level = Flag("--log-level", "LEVEL",
+        "trace, debug, info, warn, error or off [LOG_LEVEL; default: info]");
+    static readonly Option<string?> Format = Flag("--log-format", "FORMAT", "text or json [default: text]");
+    static readonly Option<string?> Workers = Flag("--workers", "N",
+        "keys reconciled at the same time [RECONCILIATION_THREADS; default: 5]");
+    static readonly Option<string?> HealthPort = Flag("--health-port", "PORT",
+        "/health, /ready and /metrics; 0: off [HEALTH_CHECK_PORT; default: 8080]");
+    static readonly Option<string?> MetricsPort = Flag("--metrics-port", "PORT",
+        "/metrics; 0: off [METRICS_PORT; default: 8081]");
+    static readonly Option<string?> StartDeadline = Flag("--start-deadline", "DURATION",
+        "a main pod that has not started by then is given up; 0: never [START_DEADLINE; default: 1h]");
+    static readonly Option<string?> ExitDeadline = Flag("--exit-handler-deadline", "DURATION",
+        "an exit handler pod that has not ended by then is tried again; 0: never [EXIT_HANDLER_DEADLINE; default: 10m]");
+    static readonly Option<string?> ExitRetries = Flag("--exit-handler-retries", "N",
+        "attempts after the first, with a backoff of 10s, doubling [EXIT_HANDLER_RETRIES; default: 3]");
+    static readonly Option<string?> LostPodSlack = Flag("--lost-pod-slack", "DURATION",
+        "a pod that outlives its deletion by this counts as lost [LOST_POD_SLACK; default: 60s]");
+
+    static async Task<int> Main(string[] args)
+    {
+        var release = new Command("release", "Drop this operator's finalizers from all objects, before uninstalling it.");
+        var root = new RootCommand("Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler pod.\n"
+            + "A flag beats its environment variable (in brackets); durations read like 90s, 10m, 1h30m.")
+        {
+            Kubeconfig, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
+            StartDeadline, ExitDeadline, ExitRetries, LostPodSlack, release,
+        };
+        root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
+        release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
+        var parsed = root.Parse(args);
+        if (parsed.Errors.Count > 0) return Fail(2, parsed.Errors[0].Message);
+        return await parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+    }
+
+    static async Task<int> Run(ParseResult parsed, Func<Operator, Settings, CancellationToken, Task<int>> action)
+    {
+        try
+        {
+            var settings = ReadSettings(parsed, Environment.GetEnvironmentVariable);
+            using var logs = LoggerFactory.Create(logging => ConfigureLogs(logging, settings));
+            var log = logs.CreateLogger("omjob");
+            var access = ClusterAccess.Load(parsed.GetValue(Kubeconfig), parsed.GetValue(Context));
+            using var api = new ApiServer(access);
+            using var stop = new CancellationTokenSource();
+            void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
+            using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+            log.LogInformation("API server {Server}, namespaces {Namespaces}", access.Server,
+                settings.Namespaces is [""] ? "ALL" : string.Join(',', settings.Namespaces));
+            if (settings.PollingAsked)
+                log.LogInformation("Nothing polls: POLLING_INTERVAL_SECONDS and REQUEUE_DELAY_SECONDS have no effect");
+            return await action(new Operator(api.Send, settings.Clocks, TimeProvider.System, log), settings, stop.Token);
+        }
+        catch (UsageException e) { return Fail(2, e.Message); }
+        catch (HttpListenerException e) { return Fail(1, $"cannot listen: {e.Message}"); }
+    }
+
+    /// <summary>Settings from flags, else variables, else defaults. Throws UsageException naming the culprit.</summary>
+    internal static Settings ReadSettings(ParseResult parsed, Func<string, string?> variable)
+    {
+        T Read<T>(Option<string?>? flag, string? name, T fallback, Func<string, T?> parse, string wanted) where T : struct
+        {
+            var given = flag is null ? null : parsed.GetValue(flag);
+            var text = given ?? (name is null ? null : variable(name));
+            if (given is null && string.IsNullOrWhiteSpace(text)) return fallback;
+            return parse(text!.Trim()) ?? throw new UsageException(
+                $"{(given is null ? name : flag!.Name)}: '{text}' is not {wanted}");
+        }
+        const string aPort = "a port (0 to 65535)", aDuration = "a duration such as 90s, 10m or 1h", aCount = "a whole number above 0";
+        TimeSpan Duration(Option<string?> flag, string name, TimeSpan fallback) =>
+            Read(flag, name, fallback, ParseDuration, aDuration);
+        var polling = Read(null, "POLLING_INTERVAL_SECONDS", 0, Count(1, int.MaxValue), aCount)
+            + (long)Read(null, "REQUEUE_DELAY_SECONDS", 0, Count(1, int.MaxValue), aCount);
+        return new Settings
+        {
+            Namespaces = ReadNamespaces(parsed.GetValue(Namespaces) is { Length: > 0 } given ? given : null,
+                variable("WATCH_NAMESPACES")),
+            LogLevel = Read(Level, "LOG_LEVEL", LogLevel.Information, ParseLevel,
+                "a log level (trace, debug, info, warn, error or off)"),
+            JsonLogs = Read<bool>(Format, null, false, text => text switch { "json" => true, "text" => false, _ => null },
+                "a log format (text or json)"),
+            Workers = Read(Workers, "RECONCILIATION_THREADS", 5, Count(1, 1000), "a number of workers (1 to 1000)"),
+            HealthPort = Read(HealthPort, "HEALTH_CHECK_PORT", 8080, Count(0, 65535), aPort),
+            MetricsPort = Read(MetricsPort, "METRICS_PORT", 8081, Count(0, 65535), aPort),
+            AllAddresses = parsed.GetValue(Kubeconfig) is null && KubernetesClientConfiguration.IsInCluster(),
+            PollingAsked = polling > 0,
+            Clocks = new(
+                Duration(StartDeadline, "START_DEADLINE", TimeSpan.FromHours(1)),
+                Duration(ExitDeadline, "EXIT_HANDLER_DEADLINE", TimeSpan.FromMinutes(10)),
+                Duration(LostPodSlack, "LOST_POD_SLACK", TimeSpan.FromSeconds(60)),
+                Read(ExitRetries, "EXIT_HANDLER_RETRIES", 3, Count(0, 1000), "a number of retries (0 to 1000)")),
+        };
+    }
+
+    /// <summary>Parses the arguments as Main does; for the tests.</summary>
+    internal static ParseResult Parse(params string[] args) => new RootCommand
+    {
+        Kubeconfig, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
+        StartDeadline, ExitDeadline, ExitRetries, LostPodSlack,
+    }.Parse(args);
+
+    static string[] ReadNamespaces(string[]? flags, string? variable)
+    {
+        var names = (flags ?? variable?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries) ?? [])
+            .Distinct().ToArray();
+        foreach (var name in names)
+        {
+            if (name != "ALL" && (name.Length is 0 or > 63 || name[0] == '-' || name[^1] == '-'
+                || !name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-')))
+                throw new UsageException($"{(flags is null ? "WATCH_NAMESPACES" : "--namespace")}: '{name}' is not a namespace's name");
+        }
+        return names.Length == 0 || names.Contains("ALL") ? [""] : names;
+    }
+
+    /// <summary>A duration as Kubernetes writes it (90s, 1h30m, 0); null where it is none.</summary>
+    internal static TimeSpan? ParseDuration(string text)
+    {
+        var (total, at) = (0.0, 0);
+        while (at < text.Length)
+        {
+            var digits = at;
+            while (at < text.Length && (char.IsAsciiDigit(text[at]) || text[at] == '.')) at++;
+            var unit = at;
+            while (at < text.Length && char.IsAsciiLetter(text[at])) at++;
+            if (!double.TryParse(text[digits..unit], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var n)) return null;
+            var seconds = text[unit..at] switch { "h" => 3600.0, "m" => 60, "s" => 1, "ms" => 0.001, "" when text == "0" => 1, _ => 0 };
+            if (seconds == 0) return null;
+            total += n * seconds;
+        }
+        return text.Length > 0 && total <= 315_360_000 ? TimeSpan.FromSeconds(total) : null; // ten years, so no sum overflows
+    }
+
+    static LogLevel? ParseLevel(string text) => text.ToUpperInvariant() switch
+    {
+        "INFO" => LogLevel.Information,
+        "WARN" => LogLevel.Warning,
+        "OFF" => LogLevel.None,
+        var name => Enum.TryParse<LogLevel>(name, true, out var level) && !char.IsAsciiDigit(name[0]) ? level : null,
+    };
+
+    static Func<string, int?> Count(int least, int most) => text =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n >= least && n <= most ? n : null;
+
+    static void ConfigureLogs(ILoggingBuilder logging, Settings settings)
+    {
+        const string utc = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+        logging.SetMinimumLevel(settings.LogLevel);
+        if (settings.JsonLogs) logging.AddJsonConsole(json => (json.TimestampFormat, json.UseUtcTimestamp) = (utc.Trim(), true));
+        else logging.AddSimpleConsole(text => (text.TimestampFormat, text.UseUtcTimestamp, text.SingleLine, text.ColorBehavior)
+            = (utc, true, true, LoggerColorBehavior.Disabled));
+    }
+
+    static Option<string?> Flag(string name, string value, string help) =>
+        new(name) { HelpName = value, Description = help, Recursive = true };
+
+    static int Fail(int code, string line)
+    {
+        Console.Error.WriteLine($"omjob-operator: {line.ReplaceLineEndings(" ")}");
+        return code;
+    }
+}
+
+/// <summary>Something on the command line, in a variable or in a kubeconfig that the person who starts us must change.</summary>
+sealed class UsageException(string message) : Exception(message);
+
+/// <summary>What the command line and the environment say.</summary>
+sealed record Settings
+{
+    /// <summary>The namespaces to watch; one empty string: all of them.</summary>
+    public required string[] Namespaces { get; init; }
+    public LogLevel LogLevel { get; init; }
+    public bool JsonLogs { get; init; }
+    public int Workers { get; init; } = 5;
+    public int HealthPort { get; init; }
+    public int MetricsPort { get; init; }
+    /// <summary>Serve the endpoints on all addresses (in a cluster), not on loopback only.</summary>
+    public bool AllAddresses { get; init; }
+    public bool PollingAsked { get; init; }
+    public required Clocks Clocks { get; init; }
+}
+
+/// <summary>How long to wait for what; TimeSpan.Zero as a deadline means none.</summary>
+sealed record Clocks(TimeSpan StartDeadline, TimeSpan ExitHandlerDeadline, TimeSpan LostPodSlack, int ExitHandlerRetries);
+
+// -------------------------------------------------------------------------------------------------------- operator
+
+/// <summary>Sends one request and returns its answer as a value; throws only when cancelled. All I/O passes through it.</summary>
+delegate Task<Reply> Send(Request request, CancellationToken stop);
+
+/// <summary>
+/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, act; every answer feeds the
+/// cache again, which requeues the key.
+/// </summary>
+sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
+{
+    readonly Random random = seeded ?? Random.Shared;
+    readonly Lock gate = new(); // guards entries, homes and what they hold
+    readonly Dictionary<Key, Entry> entries = [];
+    readonly Dictionary<Key, Entry> homes = []; // by the pod's namespace and name: the entry that holds the pod
+    readonly Channel<Fact> facts = Channel.CreateBounded<Fact>(10_000);
+    readonly ServerClock clock = new(time);
+    readonly Metrics metrics = new();
+    long nextDelete; // timestamp; TTL deletes are paced from here
+
+    internal WorkQueue Queue { get; } = new(time);
+    internal List<Watch> Watches { get; } = [];
+    DateTimeOffset Now => clock.Now;
+
+    /// <summary>All that is known about one OMJob and its pods.</summary>
+    sealed class Entry(Key key)
+    {
+        public readonly Key Key = key;
+        public readonly List<Pod> Pods = [];
+        public Job? Job;
+        /// <summary>Versions of what was seen deleted since the key was last taken: a late answer must not revive it.</summary>
+        public readonly Dictionary<string, string> Gone = [];
+        public int Failures; // of requests, in a row
+        public int Refusals; // of a pod's creation, in a row
+        public DateTimeOffset RetryAt;
+        public bool NamespaceAsked;
+        public long DeleteSlot;
+        public Fact? LastFact;
+    }
+
+    // ----- start and stop
+
+    /// <summary>Runs until <paramref name="stop"/>, then finishes the writes under way; returns the exit code.</summary>
+    public async Task<int> Run(Settings settings, CancellationToken stop)
+    {
+        // In this order, so that the job of a pod that is listed is listed too.
+        foreach (var ns in settings.Namespaces) Watches.Add(new(Paths.All(ns, "pods") + $"?labelSelector={Labels.Name}", ns, true));
+        foreach (var ns in settings.Namespaces) Watches.Add(new(Paths.All(ns, "omjobs") + "?", ns, false));
+        using var endpoints = new Endpoints(this, settings, time, metrics, log);
+        using var cut = new CancellationTokenSource();
+        var background = new List<Task> { endpoints.Serve(stop), Queue.RunTimers(stop), SendFacts(cut.Token) };
+        foreach (var watch in Watches)
+        {
+            background.Add(RunWatch(watch, stop));
+            if (watch.OfPods) await watch.Synced.Task.WaitAsync(stop).Quietly();
+        }
+        foreach (var watch in Watches) await watch.Synced.Task.WaitAsync(stop).Quietly();
+        var workers = Enumerable.Range(0, settings.Workers).Select(_ => Work(stop, cut.Token)).ToArray();
+        await Task.Delay(Timeout.InfiniteTimeSpan, time, stop).Quietly();
+        log.LogInformation("Stopping: finishing the writes under way");
+        await Task.WhenAll(workers).WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
+        facts.Writer.Complete();
+        await background[2].WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
+        cut.Cancel();
+        return 0;
+    }
+
+    /// <summary>Drops our finalizers from every OMJob and pod in the namespaces (F6); returns the exit code.</summary>
+    public async Task<int> Release(string[] namespaces, CancellationToken stop)
+    {
+        var (released, failed) = (0, 0);
+        async Task Count(Task<Reply> sent)
+        {
+            var reply = await sent;
+            if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
+            else { failed++; log.LogError("{Words}", reply.Words); }
+        }
+        foreach (var ns in namespaces)
+        {
+            var pods = await List(Paths.All(ns, "pods") + $"?labelSelector={Labels.Name}", Json.Default.ListOfPodObject,
+                async pod => { if (pod.ToPod(Now) is { HasFinalizer: true } held) await Count(ReleasePod(held, stop)); }, stop);
+            var jobs = await List(Paths.All(ns, "omjobs") + "?", Json.Default.ListOfJobObject, async found =>
+            {
+                for (var job = found.ToJob(); job is { HasFinalizer: true };)
+                {
+                    var reply = await PatchFinalizers(job, [.. job.Finalizers.Where(f => f != Job.Finalizer)], stop);
+                    var again = reply.Outcome == Outcome.Conflict ? await AskJob(job.Key, stop) : default;
+                    if (again.Job is null) await Count(Task.FromResult(reply));
+                    job = again.Job;
+                }
+            }, stop);
+            foreach (var reply in new[] { pods.Reply, jobs.Reply }.Where(r => !r.Ok)) await Count(Task.FromResult(reply));
+        }
+        log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
+        return failed == 0 ? 0 : 1;
+    }
+
+    // ----- list and watch
+
+    async Task RunWatch(Watch watch, CancellationToken stop)
+    {
+        for (var failures = 0; !stop.IsCancellationRequested;)
+        {
+            watch.Turned = time.GetTimestamp();
+            var listing = watch.Version is null;
+            var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
+            if (watch.Connected) watch.Lost = time.GetTimestamp();
+            watch.Connected = false;
+            if (stop.IsCancellationRequested) return;
+            if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
+            // A stream that ends by itself is normal; one that ends at once, again and again, is not.
+            if (reply.Ok && (listing || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1))) { failures = 0; continue; }
+            failures++;
+            if (failures > 1)
+                log.LogWarning("Watch of {Path} failed {Failures} times in a row: {Words}", watch.Path, failures, reply.Words);
+            await Task.Delay(Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15)), time, stop).Quietly();
+        }
+    }
+
+    async Task<Reply> ListAll(Watch watch, CancellationToken stop)
+    {
+        var seen = new HashSet<Key>();
+        var (reply, version) = watch.OfPods
+            ? await List(watch.Path, Json.Default.ListOfPodObject, item => { if (See(item.ToPod(Now)) is { } key) seen.Add(key); return Task.CompletedTask; }, stop)
+            : await List(watch.Path, Json.Default.ListOfJobObject, item => { if (See(item.ToJob()) is { } key) seen.Add(key); return Task.CompletedTask; }, stop);
+        if (!reply.Ok || version is null) return reply;
+        lock (gate)
+        {
+            foreach (var entry in entries.Values.Where(e => watch.Namespace is "" || e.Key.Namespace == watch.Namespace).ToArray())
+            {
+                if (!watch.OfPods && entry.Job is { } job && !seen.Contains(job.Key) && !Versions.Newer(job.Version, version)) Gone(entry, job);
+                if (watch.OfPods) foreach (var pod in entry.Pods.Where(p => !seen.Contains(p.Key) && !Versions.Newer(p.Version, version)).ToArray()) Gone(entry, pod);
+            }
+        }
+        watch.Version = version;
+        watch.Heard = time.GetTimestamp();
+        watch.Synced.TrySetResult();
+        return reply;
+    }
+
+    /// <summary>Gets a list page by page; returns the last answer and the list's version (null where it failed).</summary>
+    async Task<(Reply Reply, string? Version)> List<T>(
+        string path, System.Text.Json.Serialization.Metadata.JsonTypeInfo<ListOf<T>> type, Func<T, Task> take, CancellationToken stop)
+    {
+        for (string? next = null; ;)
+        {
+            var token = next is null ? "" : $"&continue={Uri.EscapeDataString(next)}";
+            var reply = await Call(new(HttpMethod.Get, $"{path}&limit=500{token}") { Timeout = TimeSpan.FromSeconds(60) }, stop);
+            if (!reply.Ok) return (reply, null);
+            if (reply.Read(type) is not { } page) return (reply with { Code = 0, Fault = "the list cannot be read" }, null);
+            foreach (var item in page.Items ?? []) await take(item);
+            next = page.Metadata?.Continue;
+            if (string.IsNullOrEmpty(next)) return (reply, page.Metadata?.ResourceVersion);
+        }
+    }
+
+    /// <summary>Watches until the server closes the stream, it breaks, or nothing can come any more (W1–W3, W6).</summary>
+    Task<Reply> Follow(Watch watch, CancellationToken stop)
+    {
+        var seconds = random.Next(150, 200);
+        var path = $"{watch.Path}&watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
+        return Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(seconds + 10), OnLine = line => Take(watch, line) }, stop);
+    }
+
+    /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
+    Reply? Take(Watch watch, ReadOnlyMemory<byte> line)
+    {
+        (watch.Connected, watch.Heard) = (true, time.GetTimestamp());
+        if (line.IsEmpty) return null; // the stream is open
+        try
+        {
+            var span = line.Span;
+            if (span.StartsWith("{\"type\":\"ERROR\""u8))
+            {
+                var error = JsonSerializer.Deserialize(span, Json.Default.WatchEventStatusObject)?.Object;
+                return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
+            }
+            metrics.LastEvent = Now;
+            if (watch.OfPods)
+            {
+                var seen = JsonSerializer.Deserialize(span, Json.Default.WatchEventPodObject);
+                if (seen?.Type is "BOOKMARK" || See(seen?.Object?.ToPod(Now), seen?.Type is "DELETED") is not null) watch.Version = seen!.Object!.Metadata.ResourceVersion;
+            }
+            else
+            {
+                var seen = JsonSerializer.Deserialize(span, Json.Default.WatchEventJobObject);
+                if (seen?.Type is "BOOKMARK" || See(seen?.Object?.ToJob(), seen?.Type is "DELETED") is not null) watch.Version = seen!.Object!.Metadata.ResourceVersion;
+            }
+        }
+        catch (JsonException e)
+        {
+            // One unreadable object must not stop the others; the exception's text has no values, only a path.
+            log.LogError("Unreadable watch event on {Path}: {Where}", watch.Path, e.Path);
+        }
+        return null;
+    }
+
+    // ----- cache
+
+    Entry EntryFor(Key key)
+    {
+        if (!entries.TryGetValue(key, out var entry)) entries[key] = entry = new Entry(key);
+        return entry;
+    }
+
+    /// <summary>Takes what the API server says of a job unless something newer is held, and requeues it.</summary>
+    Key? See(Job? job, bool deleted = false, bool live = false)
+    {
+        if (job is null) return null;
+        lock (gate)
+        {
+            var entry = EntryFor(job.Key);
+            var held = entry.Job;
+            if (live && held?.Version == job.Version) held = entry.Job = held with { SeenLive = Now };
+            if (entry.Gone.TryGetValue("", out var gone) && !Versions.Newer(job.Version, gone)) return job.Key;
+            if (held is not null && (deleted ? Versions.Newer(held.Version, job.Version) : !Versions.Newer(job.Version, held.Version))) return job.Key;
+            if (deleted || job is { Deleting: true, Finalizers.Length: 0 }) Gone(entry, job);
+            else
+            {
+                if (held?.Uid != job.Uid) (entry.Refusals, entry.RetryAt, entry.NamespaceAsked, entry.DeleteSlot) = (0, default, false, 0);
+                // Newer than what was seen live is as good as live.
+                entry.Job = job with { SeenLive = live ? Now : held?.Uid == job.Uid ? held.SeenLive : null };
+            }
+        }
+        Queue.Add(job.Key);
+        return job.Key;
+    }
+
+    /// <summary>The same for a pod; its job's key is requeued.</summary>
+    Key? See(Pod? pod, bool deleted = false)
+    {
+        if (pod is null) return null;
+        Key key;
+        lock (gate)
+        {
+            if (!homes.TryGetValue(pod.Key, out var entry)) entry = EntryFor(HomeOf(pod));
+            key = entry.Key;
+            var held = entry.Pods.Find(p => p.Name == pod.Name);
+            if (entry.Gone.TryGetValue(pod.Name, out var gone) && !Versions.Newer(pod.Version, gone)) return pod.Key;
+            if (held is not null && (deleted ? Versions.Newer(held.Version, pod.Version) : !Versions.Newer(pod.Version, held.Version))) return pod.Key;
+            if (deleted || pod is { Deleting: true, FinalizerCount: 0, GracePeriod: 0 }) Gone(entry, pod);
+            else
+            {
+                if (held is not null) entry.Pods.Remove(held);
+                // P: a kubelet may report the phase seconds before the container; the clock runs from the first sighting.
+                if (held?.Uid == pod.Uid && held.FailedSeen is { } since && pod.FailedSeen is not null) pod = pod with { FailedSeen = since };
+                entry.Pods.Add(pod);
+                homes[pod.Key] = entry;
+            }
+        }
+        Queue.Add(key);
+        return pod.Key;
+    }
+
+    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name that does not fit.</summary>
+    Key HomeOf(Pod pod)
+    {
+        var byLabel = new Key(pod.Namespace, pod.JobName);
+        if (pod.HasOwner || pod.JobName.Length < 63 || entries.ContainsKey(byLabel)) return byLabel;
+        return entries.Values.FirstOrDefault(e => e.Job?.Uid == pod.JobUid && e.Key.Namespace == pod.Namespace)?.Key ?? byLabel;
+    }
+
+    void Gone(Entry entry, Job job)
+    {
+        entry.Job = null;
+        entry.Gone[""] = job.Version;
+        Queue.Add(entry.Key);
+    }
+
+    void Gone(Entry entry, Pod pod)
+    {
+        entry.Pods.RemoveAll(p => p.Name == pod.Name);
+        homes.Remove(pod.Key);
+        entry.Gone[pod.Name] = pod.Version;
+        entry.RetryAt = default; // what stood in the way of a creation may be this pod
+        Queue.Add(entry.Key);
+    }
+
+    // ----- reconcile
+
+    /// <param name="stop">Take no more keys.</param>
+    /// <param name="cut">Let go of the requests under way as well.</param>
+    async Task Work(CancellationToken stop, CancellationToken cut)
+    {
+        while (await Queue.Take(stop) is { } key)
+        {
+            try
+            {
+                metrics.Reconciles++;
+                await Reconcile(key, cut);
+            }
+            catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
+#pragma warning disable CA1031 // A bug met by one object must not stop the others; an exception never decides a phase.
+            catch (Exception e)
+#pragma warning restore CA1031
+            {
+                metrics.Errors++;
+                log.LogError("{Namespace}/{Name}: reconcile failed: {Type} at {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
+                Queue.AddAfter(key, TimeSpan.FromSeconds(30));
+            }
+            finally { Queue.Done(key); }
+        }
+    }
+
+    async Task Reconcile(Key key, CancellationToken stop)
+    {
+        Job? job;
+        Pod[] pods;
+        Entry? entry;
+        lock (gate)
+        {
+            if (!entries.TryGetValue(key, out entry)) return;
+            entry.Gone.Clear(); // no answer to a request of ours is due for this key
+            if (entry is { Job: null, Pods.Count: 0 }) { entries.Remove(key); return; }
+            (job, pods) = (entry.Job, [.. entry.Pods]);
+        }
+        var asked = false;
+        foreach (var pod in pods)
+        {
+            if (Protocol.Stray(job, pod, Now, clocks) is null) continue;
+            if (!asked)
+            {
+                (var reply, job) = await AskJob(key, stop);
+                if (reply.Outcome is not (Outcome.Ok or Outcome.NotFound)) { Retry(entry, reply); return; }
+                asked = true;
+            }
+            if (Protocol.Stray(job, pod, Now, clocks) is not { } stray) continue;
+            log.LogWarning("{Namespace}/{Name}: {Why}: {Pod}", key.Namespace, key.Name, stray.Why, pod.Name);
+            if (job is not null && stray.Fact is { } fact) Tell(entry, job, fact);
+            await Do(entry, job, stray, stop);
+            return;
+        }
+        if (job is not null) await DecideAndAct(entry, job, pods, stop);
+    }
+
+    async Task DecideAndAct(Entry entry, Job job, Pod[] pods, CancellationToken stop)
+    {
+        PodView View(string name) => new(pods.FirstOrDefault(p => p.Name == name)) { RetryAt = entry.RetryAt };
+        var (main, exit) = (View(Pods.MainName(job)), View(Pods.ExitName(job)));
+        for (var round = 0; round < 8; round++)
+        {
+            // G20: the collector, done with orphaning, has taken the owner reference from the main pod and left no other sign.
+            var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
+            job = job with { NamespaceAsked = entry.NamespaceAsked, Orphaning = orphaning };
+            var decision = Protocol.Decide(job, main, exit, Now, clocks);
+            switch (decision.Act)
+            {
+                case Act.Wait:
+                    entry.Failures = 0;
+                    if (decision.Wake is { } wake) Queue.AddAfter(entry.Key, wake - Now);
+                    return;
+                case Act.AskJob:
+                    var (reply, live) = await AskJob(entry.Key, stop);
+                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(entry, reply);
+                    if (live?.Uid != job.Uid) return;
+                    job = live;
+                    break;
+                case Act.AskMain:
+                    if (await AskPod(entry, Pods.MainName(job), stop) is not { } seen) return;
+                    main = seen;
+                    break;
+                case Act.AskNamespace:
+                    var dry = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All"), stop);
+                    if (dry.Code == 0) { Retry(entry, dry); return; }
+                    entry.NamespaceAsked = true;
+                    if (dry.Outcome == Outcome.NamespaceGoing) exit = PodView.NamespaceGoing;
+                    break;
+                case Act.CreateMain:
+                    if (await Create(entry, job, PodType.Main, stop) is not { } created) return;
+                    main = created;
+                    break;
+                case Act.CreateExit:
+                    if (await Create(entry, job, PodType.ExitHandler, stop) is not { } createdExit) return;
+                    exit = createdExit;
+                    break;
+                default:
+                    await Do(entry, job, decision, stop);
+                    return;
+            }
+        }
+        Retry(entry, new Reply(0, []) { Fault = "no decision was reached" });
+    }
+
+    // ----- actions
+
+    /// <summary>Does what was decided, one request, and takes its answer.</summary>
+    async Task Do(Entry entry, Job? job, Decision decision, CancellationToken stop)
+    {
+        var pod = decision.Pod;
+        switch (decision.Act)
+        {
+            case Act.AddFinalizer:
+                TakeJob(entry, job!, await PatchFinalizers(job!, [.. job!.Finalizers, Job.Finalizer], stop));
+                break;
+            case Act.DropFinalizer:
+                TakeJob(entry, job!, await PatchFinalizers(job!, [.. job!.Finalizers.Where(f => f != decision.Why)], stop));
+                break;
+            case Act.WriteStatus:
+                await WriteStatus(entry, job!, decision, stop);
+                break;
+            case Act.Block:
+                await Block(entry, job!, PodType.Main, decision.Why, stop);
+                break;
+            case Act.ReleasePod:
+                TakePod(entry, pod!, await ReleasePod(pod!, stop));
+                break;
+            case Act.RestoreLabels:
+                TakePod(entry, pod!, await Call(new(HttpMethod.Patch, Paths.Pod(pod!.Key), Pods.LabelPatch(job!, pod), MediaTypes.Merge), stop));
+                break;
+            case Act.DeletePod:
+                Log(entry.Key, $"deleting {pod!.Name}: {decision.Why}");
+                TakePod(entry, pod, await Call(new(HttpMethod.Delete, Paths.Pod(pod.Key), Bodies.Delete(pod.Uid, null)), stop));
+                break;
+            case Act.DeleteJob:
+                await DeleteExpired(entry, job!, stop);
+                break;
+        }
+    }
+
+    /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
+    async Task<PodView?> Create(Entry entry, Job job, PodType type, CancellationToken stop)
+    {
+        var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
+        var name = type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job);
+        switch (reply.Outcome)
+        {
+            case Outcome.Ok:
+                (entry.Refusals, entry.Failures) = (0, 0);
+                var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
+                See(pod);
+                var fact = new Fact(type == PodType.Main ? "MainPodCreated" : "ExitHandlerCreated", $"Created {(type == PodType.Main ? "main" : "exit handler")} pod {name}");
+                Tell(entry, job, fact);
+                Log(entry.Key, fact.Message);
+                if (type == PodType.ExitHandler) metrics.ExitHandlers++;
+                return pod is null ? null : new PodView(pod);
+            case Outcome.Exists: // D4: with our UID this is success; Decide looks whose it is
+                var found = await AskPod(entry, name, stop);
+                if (found is not { Sight: Sight.Absent }) return found;
+                await Block(entry, job, type, reply.Words, stop); // refused with 409 and yet not there: a webhook, a quota's conflict
+                return null;
+            case Outcome.Invalid:
+                return PodView.Refused(Secrets.Redact(reply.Words, job));
+            case Outcome.NamespaceGoing:
+                return PodView.NamespaceGoing;
+            case Outcome.Fault or Outcome.Unauthorized when reply.Code is 0 or 401:
+                Retry(entry, reply);
+                return null;
+            default:
+                await Block(entry, job, type, Secrets.Redact(reply.Words, job), stop, reply.RetryAfter);
+                return null;
+        }
+    }
+
+    /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
+    async Task Block(Entry entry, Job job, PodType type, string words, CancellationToken stop, TimeSpan? after = null)
+    {
+        entry.Refusals++;
+        var delay = after ?? Backoff(entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+        entry.RetryAt = Now + delay;
+        var (main, text) = (type == PodType.Main, Text.Cut($"{(type == PodType.Main ? "Main pod" : "exit handler")} is blocked: {words}"));
+        // H2: the same refusal again is told at the 1st, 2nd, 4th, 8th … time only.
+        if (int.IsPow2(entry.Refusals))
+        {
+            log.LogWarning("{Namespace}/{Name}: {Text} (attempt {Attempt})", job.Namespace, job.Name, text, entry.Refusals);
+            Tell(entry, job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), entry.Refusals);
+        }
+        var message = main ? text : Text.Join(job.Status.MainWords, text);
+        if (job.Status.Message != message)
+            await WriteStatus(entry, job, new(Act.WriteStatus, text) { Status = job.Status with { Message = message } }, stop);
+        Queue.AddAfter(entry.Key, delay);
+    }
+
+    async Task WriteStatus(Entry entry, Job job, Decision decision, CancellationToken stop)
+    {
+        var status = decision.Status!;
+        var reply = await Call(new(HttpMethod.Patch, Paths.Job(job.Key) + "/status", Bodies.Status(job, status), MediaTypes.Merge), stop);
+        if (!TakeJob(entry, job, reply)) return;
+        if (job.Status.Phase != status.Phase)
+        {
+            log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}", job.Namespace, job.Name, job.Status.Phase, status.Phase, decision.Why);
+            if (status.Phase.IsFinished()) metrics.Finished(status.Phase);
+        }
+        if (decision.Fact is { } fact) Tell(entry, job, fact);
+    }
+
+    /// <summary>Deletes a finished job after its TTL, at most fifty a second: a backlog at the first start is no storm.</summary>
+    async Task DeleteExpired(Entry entry, Job job, CancellationToken stop)
+    {
+        var now = time.GetTimestamp();
+        if (entry.DeleteSlot == 0)
+        {
+            lock (gate)
+            {
+                entry.DeleteSlot = Math.Max(now, nextDelete);
+                nextDelete = entry.DeleteSlot + time.TimestampFrequency / 50;
+            }
+        }
+        if (entry.DeleteSlot > now) { Queue.AddAfter(entry.Key, time.GetElapsedTime(now, entry.DeleteSlot)); return; }
+        entry.DeleteSlot = 0;
+        Log(entry.Key, "deleting the OMJob: its TTL is over");
+        TakeJob(entry, job, await Call(new(HttpMethod.Delete, Paths.Job(job.Key), Bodies.Delete(job.Uid, job.Version)), stop));
+    }
+
+    Task<Reply> PatchFinalizers(Job job, string[] finalizers, CancellationToken stop) =>
+        Call(new(HttpMethod.Patch, Paths.Job(job.Key), Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
+
+    Task<Reply> ReleasePod(Pod pod, CancellationToken stop) =>
+        Call(new(HttpMethod.Patch, Paths.Pod(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
+
+    /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
+    bool TakeJob(Entry entry, Job job, Reply reply)
+    {
+        switch (reply.Outcome)
+        {
+            case Outcome.Ok:
+                entry.Failures = 0;
+                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) See(answer, live: true);
+                return true;
+            case Outcome.NotFound:
+                lock (gate) if (entry.Job?.Uid == job.Uid) Gone(entry, job);
+                return false;
+            case Outcome.Conflict: // observe again, never try harder
+                lock (gate) if (entry.Job?.Version == job.Version) entry.Job = entry.Job with { Stale = true };
+                Queue.Add(entry.Key);
+                return false;
+            default:
+                Retry(entry, reply);
+                return false;
+        }
+    }
+
+    /// <summary>Takes the answer of a write to a pod: the pod, or that it is gone.</summary>
+    void TakePod(Entry entry, Pod pod, Reply reply)
+    {
+        if (reply.Ok && reply.Read(Json.Default.PodObject) is { Metadata.Uid: { Length: > 0 } uid } answer && uid == pod.Uid) See(answer.ToPod(Now));
+        else if (reply.Ok || reply.Outcome is Outcome.NotFound) { lock (gate) Gone(entry, pod); }
+        else if (reply.Outcome is Outcome.Conflict) // another UID by that name, or a newer version: look again
+            Queue.AddAfter(entry.Key, Backoff(++entry.Failures, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(10)));
+        else Retry(entry, reply);
+    }
+
+    /// <summary>A live GET of the job; null where it is gone or could not be asked.</summary>
+    async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
+    {
+        var reply = await Call(new(HttpMethod.Get, Paths.Job(key)), stop);
+        var job = reply.Ok ? reply.Read(Json.Default.JobObject)?.ToJob() : null;
+        See(job, live: true);
+        lock (gate)
+        {
+            if (!entries.TryGetValue(key, out var entry)) return (reply, job);
+            if (reply.Outcome == Outcome.NotFound && entry.Job is { } held) Gone(entry, held);
+            return (reply, reply.Ok ? entry.Job : null);
+        }
+    }
+
+    /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
+    async Task<PodView?> AskPod(Entry entry, string name, CancellationToken stop)
+    {
+        var reply = await Call(new(HttpMethod.Get, Paths.Pod(new(entry.Key.Namespace, name))), stop);
+        if (reply.Outcome == Outcome.NotFound) return PodView.Absent with { RetryAt = entry.RetryAt };
+        if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
+        {
+            if (pod.JobName.Length > 0 && !pod.LostLabels) See(pod); // else the watch would never tell us its end
+            return new PodView(pod) { RetryAt = entry.RetryAt };
+        }
+        Retry(entry, reply);
+        return null;
+    }
+
+    void Retry(Entry entry, Reply reply)
+    {
+        entry.Failures++;
+        metrics.Errors++;
+        var delay = reply.RetryAfter ?? Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
+        if (int.IsPow2(entry.Failures))
+            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", entry.Key.Namespace, entry.Key.Name, reply.Words);
+        Queue.AddAfter(entry.Key, delay);
+    }
+
+    /// <summary>Doubling from <paramref name="first"/> up to <paramref name="most"/>, the last fifth of it at random.</summary>
+    TimeSpan Backoff(int failures, TimeSpan first, TimeSpan most) =>
+        TimeSpan.FromTicks(Math.Min(most.Ticks, first.Ticks << Math.Min(failures - 1, 20))) * (0.8 + 0.2 * random.NextDouble());
+
+    async Task<Reply> Call(Request request, CancellationToken stop)
+    {
+        var reply = await send(request, stop);
+        if (reply.Date is { } date) clock.Hear(date);
+        metrics.Request(request.Method.Method, reply.Code);
+        return reply;
+    }
+
+    void Log(Key key, string what) => log.LogInformation("{Namespace}/{Name}: {What}", key.Namespace, key.Name, what);
+
+    // ----- events
+
+    /// <summary>Puts an event on its way; it never holds up the protocol. The same fact again raises its count.</summary>
+    void Tell(Entry entry, Job job, Fact fact, int count = 1)
+    {
+        var last = entry.LastFact;
+        var again = last is not null && last.Action == fact.Action && last.Message == fact.Message;
+        entry.LastFact = fact = again
+            ? last! with { Count = count }
+            : fact with { Job = job, Count = count, First = Now, Name = Names.Fit(job.Name, 230, "omjob") + $".{Now.Ticks:x}{random.Next(4096):x3}" };
+        if (!facts.Writer.TryWrite(fact with { Last = Now })) log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", job.Namespace, job.Name);
+    }
+
+    async Task SendFacts(CancellationToken stop)
+    {
+        while (await facts.Reader.WaitToReadAsync(CancellationToken.None) && facts.Reader.TryRead(out var fact))
+        {
+            var path = Paths.Events(fact.Job!.Namespace);
+            var repeated = fact.Last > fact.First;
+            var reply = repeated ? await Call(new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop) : default;
+            if (reply is null or { Outcome: Outcome.NotFound }) reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact)), stop);
+            if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
+                log.LogWarning("{Namespace}/{Name}: event {Action} was not written: {Words}", fact.Job.Namespace, fact.Job.Name, fact.Action, reply.Words);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- decision
+
+/// <summary>What to do next: at most one request.</summary>
+enum Act
+{
+    Wait, AskJob, AskMain, AskNamespace, Block, AddFinalizer, DropFinalizer, CreateMain, CreateExit, WriteStatus,
+    DeletePod, ReleasePod, RestoreLabels, DeleteJob,
+}
+
+/// <summary>One step of the protocol. Why is the evidence, for the log; for DropFinalizer the finalizer's name.</summary>
+sealed record Decision(Act Act, string Why = "")
+{
+    public JobStatus? Status { get; init; }
+    public Pod? Pod { get; init; }
+    /// <summary>When to look again if nothing happens (server's time).</summary>
+    public DateTimeOffset? Wake { get; init; }
+    /// <summary>The event to write once the step is done.</summary>
+    public Fact? Fact { get; init; }
+}
+
+enum Sight { Unknown, Absent, Present, Refused, NamespaceGoing }
+
+/// <summary>What is known of a pod's name. Unknown only ever leads to asking; absent means a live GET answered 404.</summary>
+sealed record PodView(Pod? Pod)
+{
+    public Sight Sight { get; init; } = Pod is null ? Sight.Unknown : Sight.Present;
+    /// <summary>The API server's words, where it says that the pod can never be.</summary>
+    public string Words { get; init; } = "";
+    /// <summary>Not to be created before then.</summary>
+    public DateTimeOffset RetryAt { get; init; }
+
+    public static PodView Unknown { get; } = new((Pod?)null);
+    public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
+    public static PodView NamespaceGoing { get; } = new((Pod?)null) { Sight = Sight.NamespaceGoing };
+    public static PodView Refused(string words) => new((Pod?)null) { Sight = Sight.Refused, Words = words };
+}
+
+/// <summary>How a pod ended; no exit code where it did not end of itself.</summary>
+sealed record End(int? ExitCode, string Words);
+
+/// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
+static class Protocol
+{
+    /// <summary>A creation is decided on an OMJob seen live no longer ago than this (D1).</summary>
+    static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
+    const long LeastTtl = 15;
+
+    /// <summary>The next step for a job, given what is known of the main pod and of the exit pod named in its status.</summary>
+    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
+    {
+        if (job.Stale) return new(Act.AskJob);
+        if (!job.Status.Phase.IsFinished() && (main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing))
+            return Finish(now, false, job.Status with { Message = job.Status.MainWords }, "the namespace is being deleted, no exit handler can run"); // G10
+        return job.Status.Phase switch
+        {
+            Phase.Pending => WhenPending(job, main, now),
+            Phase.Running => WhenRunning(job, main, now, clocks),
+            Phase.ExitHandlerRunning => WhenExitHandlerRunning(job, exit, now, clocks),
+            Phase.Succeeded or Phase.Failed => WhenFinished(job, main, exit, now, clocks),
+            _ => WhenUnknown(job, main, now),
+        };
+    }
+
+    static Decision WhenPending(Job job, PodView main, DateTimeOffset now) => main switch
+    {
+        { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
+        { Sight: Sight.Unknown } when job.Deleting => new(Act.AskMain),
+        _ when job.Deleting => Drop(job, Job.Finalizer), // F5: it never started
+        _ when !job.HasFinalizer => new(Act.AddFinalizer),
+        { Pod: { } pod } => Foreign(pod, main, now),
+        { Sight: Sight.Refused } => MainEnded(job, new(null, $"cannot be created: {main.Words}"), now), // G15
+        _ => Create(Act.CreateMain, job, main, now),
+    };
+
+    /// <summary>A phase that nobody defined, written by hand: the run goes on where there is one, else it failed.</summary>
+    static Decision WhenUnknown(Job job, PodView main, DateTimeOffset now) => main switch
+    {
+        { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
+        { Sight: Sight.Unknown } => new(Act.AskMain),
+        _ => Finish(now, false, job.Status with { Message = null }, $"status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob"),
+    };
+
+    static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Clocks clocks)
+    {
+        if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
+        if (main.Sight == Sight.Unknown) return new(Act.AskMain);
+        if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
+        if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: the name is taken, so ours is gone
+        if (Ended(main, now, clocks) is { } end) return MainEnded(job, end, now);
+        var pod = main.Pod!;
+        if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
+        if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
+        if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
+        // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
+        var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
+        var stop = pod.StartTime is { } since && job.ActiveDeadlineSeconds is { } most ? since + TimeSpan.FromSeconds(most) + DeadlineBackstop : (DateTimeOffset?)null;
+        if (now >= start) return Stop(job, pod, $"Main pod did not start within {Text.Duration(clocks.StartDeadline)}: {pod.Waiting ?? "nothing is said why"}");
+        if (now >= stop) return Stop(job, pod, $"Main pod ran past its activeDeadlineSeconds of {job.ActiveDeadlineSeconds}");
+        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks)) };
+    }
+
+    static Decision WhenExitHandlerRunning(Job job, PodView exit, DateTimeOffset now, Clocks clocks)
+    {
+        if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer);
+        if (!job.HasExitSpec) return Finish(now, true, job.Status, null);
+        if (job.Status.ExitPodName is null) return NextAttempt(job, 0, "no attempt is named");
+        if (job is { Deleting: true, NamespaceAsked: false }) return new(Act.AskNamespace);
+        if (job.Finalizers.Contains(Job.Foreground)) return Drop(job, Job.Foreground); // G19
+        if (exit.Sight == Sight.Refused) return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
+        if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
+        var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
+        if (!pod.BelongsTo(job)) return Failed(job, attempt, now, clocks, $"pod {pod.Name} is somebody else's");
+        if (Ended(exit, now, clocks) is not { } end)
+        {
+            if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
+            var deadline = clocks.ExitHandlerDeadline == TimeSpan.Zero ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
+            if (!(now >= deadline) || pod.Deleting) return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
+            var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
+            return Failed(job, attempt, now, clocks, $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
+        }
+        if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
+        var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created) + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
+        return now < again && attempt < Attempts(job, clocks)
+            ? new(Act.Wait) { Wake = again }
+            : Failed(job, attempt, now, clocks, end.Words); // G16, G17
+    }
+
+    static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
+    {
+        if (main.Sight == Sight.Unknown && job.HasFinalizer && job.Status.MainPodName is not null) return new(Act.AskMain); // F1
+        if (main.Pod is { HasFinalizer: true } pod && pod.BelongsTo(job)) return new(Act.ReleasePod) { Pod = pod };
+        if (job.HasFinalizer) return Drop(job, Job.Finalizer);
+        if (job.Deleting) return new(Act.Wait);
+        var expires = job.Status.CompletionTime is { } end ? end + TimeSpan.FromSeconds(Math.Max(job.Ttl, LeastTtl)) : now;
+        if (now >= expires) return new(Act.DeleteJob);
+        // F4: what still runs in a pod of ours by now (a sidecar) is not waited for; the kubelet gets time for its last words.
+        var patience = job.Status.CompletionTime + clocks.LostPodSlack;
+        var over = new[] { main.Pod, exit.Pod }.FirstOrDefault(p => p is { PhaseOver: false, Deleting: false } && p.BelongsTo(job));
+        if (over is not null && now >= patience) return new(Act.DeletePod, "the job has finished") { Pod = over };
+        return new(Act.Wait) { Wake = over is null ? expires : Earliest(expires, patience) };
+    }
+
+    /// <summary>
+    /// What to do with a pod that should not be: another incarnation's, a late creation's, an earlier attempt's. Only to
+    /// be acted on with a job asked for live after the pod was seen (null: it is gone).
+    /// </summary>
+    public static Decision? Stray(Job? job, Pod pod, DateTimeOffset now, Clocks clocks)
+    {
+        if (pod.JobUid is null) return null; // not ours to judge
+        var settled = pod is { HasFinalizer: false } && (pod.PhaseOver || pod.Deleting);
+        if (job?.Uid != pod.JobUid)
+            return settled ? null : Remove("pod of an OMJob that is gone", null);
+        if (pod.Name == Pods.MainName(job))
+            return job.Status.Phase < Phase.ExitHandlerRunning || settled || Ended(new(pod), now, clocks) is not null ? null
+                : Remove("main pod runs after its job's end was recorded", new("StrayPodDeleted", $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
+        var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
+        return current || settled ? null : Remove("pod of no current attempt", null);
+
+        Decision Remove(string why, Fact? fact) => pod.HasFinalizer
+            ? new(Act.ReleasePod, why) { Pod = pod }
+            : new(Act.DeletePod, why) { Pod = pod, Fact = fact };
+    }
+
+    // ----- the end of a pod
+
+    /// <summary>How a pod ended, null while it has not (DESIGN: "over" is the first of these).</summary>
+    public static End? Ended(PodView view, DateTimeOffset now, Clocks clocks)
+    {
+        if (view.Sight == Sight.Absent) return new(null, "was deleted before its end was seen");
+        if (view.Pod is not { } pod) return null;
+        if (pod.ExitCode is { } code) return Terminated(pod, code);
+        if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses at all
+        if (pod.FailedSeen is { } failed && now >= failed + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
+        if (pod is { Deleting: true, Scheduled: false }) return new(null, $"was deleted before it started{Details(pod)}");
+        if (now > pod.DeletionTimestamp + clocks.LostPodSlack) // G6
+            return new(null, $"was lost: its node did not confirm its end within {Text.Duration(clocks.LostPodSlack)}{Details(pod)}");
+        return null;
+    }
+
+    /// <summary>The exit code counts if the container ended of itself: always if it failed; 0 only if nobody stopped it (G21).</summary>
+    static End Terminated(Pod pod, int code)
+    {
+        if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
+        var stopped = pod.Reason is not null || pod.Disruption is not null || pod.FinishedAt > pod.DeletionRequested;
+        return stopped ? new(null, $"was stopped (exit code 0 afterwards){Details(pod)}") : new(0, "succeeded");
+    }
+
+    /// <summary>The reasons in parentheses, as far as there are any.</summary>
+    static string Details(Pod pod)
+    {
+        string?[] all = [pod.ExitReason is "Error" or "Completed" ? null : pod.ExitReason, pod.Reason, pod.Disruption, pod.Waiting];
+        var said = all.Where(r => !string.IsNullOrEmpty(r)).Distinct().ToArray();
+        return said.Length == 0 ? "" : $" ({string.Join("; ", said)})";
+    }
+
+    /// <summary>When a clock alone can end the pod.</summary>
+    static DateTimeOffset? EndsBy(Pod pod, Clocks clocks) => Earliest(
+        pod.FailedSeen + pod.Grace + clocks.LostPodSlack,
+        pod.DeletionTimestamp + clocks.LostPodSlack + TimeSpan.FromMilliseconds(1));
+
+    // ----- steps
+
+    static Decision Started(Job job, Pod pod) => new(Act.WriteStatus, $"{pod.Name} was created")
+    {
+        Status = job.Status with { Phase = Phase.Running, MainPodName = pod.Name, StartTime = pod.Created, Message = null },
+    };
+
+    static Decision MainEnded(Job job, End end, DateTimeOffset now)
+    {
+        var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
+        var words = Text.Cut(job.Status.Phase == Phase.Running && job.Status.Message is { } why ? why : $"Main pod {end.Words}{deleted}");
+        var status = job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
+        if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
+        return new(Act.WriteStatus, words)
+        {
+            Status = status with { Phase = Phase.ExitHandlerRunning, ExitPodName = Pods.ExitName(job.Name, 1) },
+            Fact = new(end.ExitCode == 0 ? "MainPodCompleted" : "MainPodFailed", words, end.ExitCode != 0),
+        };
+    }
+
+    static Decision Failed(Job job, int attempt, DateTimeOffset now, Clocks clocks, string words) =>
+        attempt < Attempts(job, clocks)
+            ? NextAttempt(job, attempt, words)
+            : Finish(now, false, job.Status, attempt == 1 ? $"exit handler {words}" : $"exit handler {words}; no attempt of {attempt} succeeded");
+
+    static Decision NextAttempt(Job job, int attempt, string words)
+    {
+        var next = Pods.ExitName(job.Name, attempt + 1);
+        return new(Act.WriteStatus, $"exit handler {words}, next is {next}")
+        {
+            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainWords, $"exit handler attempt {attempt} {words}") },
+            Fact = attempt == 0 ? null : new("ExitHandlerRetried", $"Exit handler attempt {attempt} {words}; next attempt is {next}", true),
+        };
+    }
+
+    /// <summary>Succeeded only if main exited 0 and the handler succeeded; words null where there is no handler.</summary>
+    static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? words)
+    {
+        var phase = handled && status.ExitCode == 0 ? Phase.Succeeded : Phase.Failed;
+        var message = Text.Join(status.MainWords, words);
+        return new(Act.WriteStatus, message)
+        {
+            Status = status with { Phase = phase, Message = message, CompletionTime = now },
+            Fact = phase == Phase.Succeeded ? new("OMJobCompleted", message) : new("OMJobFailed", message, true),
+        };
+    }
+
+    /// <summary>Stops the main pod; the reason goes to status first, for it is the end's message.</summary>
+    static Decision Stop(Job job, Pod pod, string why) => Text.Cut(why) is var said && job.Status.Message != said && job.Status.Message is null
+        ? new(Act.WriteStatus, said) { Status = job.Status with { Message = said } }
+        : new(Act.DeletePod, said) { Pod = pod };
+
+    static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
+        view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
+        : job.SeenLive is { } seen && now - seen <= Fresh ? new(act)
+        : new(Act.AskJob);
+
+    static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) => view.RetryAt > now
+        ? new(Act.Wait) { Wake = view.RetryAt }
+        : new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's");
+
+    static Decision Drop(Job job, string finalizer) =>
+        job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
+
+    static int Attempts(Job job, Clocks clocks) => 1 + (job.BackoffLimit ?? clocks.ExitHandlerRetries);
+
+    static DateTimeOffset? Earliest(params ReadOnlySpan<DateTimeOffset?> times)
+    {
+        DateTimeOffset? first = null;
+        foreach (var at in times) if (first is null || at < first) first = at;
+        return first;
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- pods
+
+enum PodType { Main, ExitHandler }
+
+static class Labels
+{
+    const string Prefix = "omjob.pipelines.openmetadata.org/";
+    public const string Job = "omjob", Name = Prefix + "name", Type = Prefix + "pod-type", Uid = Prefix + "uid";
+    public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline", RunId = "app.kubernetes.io/run-id";
+    public const string Main = "main", ExitHandler = "exit-handler";
+}
+
+/// <summary>Names that must fit, and label values that must be valid (CONTRACT section 5 and 2).</summary>
+static class Names
+{
+    /// <summary>A name of at most <paramref name="max"/> characters; one that is longer ends in a hash of the whole.</summary>
+    public static string Fit(string name, int max, string fallback)
+    {
+        if (name.Length == 0) name = fallback;
+        if (name.Length <= max) return name;
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))[..Math.Min(6, max)];
+        var prefix = name[..Math.Max(0, max - 7)];
+        while (prefix.Length > 0 && !char.IsAsciiLetterLower(prefix[^1]) && !char.IsAsciiDigit(prefix[^1])) prefix = prefix[..^1];
+        return prefix.Length == 0 ? hash : $"{prefix}-{hash}";
+    }
+
+    /// <summary>A valid label value; empty where nothing is left.</summary>
+    public static string LabelValue(string value)
+    {
+        var valid = string.Concat(value.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-')).Trim('-', '_', '.');
+        return valid.Length == 0 ? "" : Fit(valid, 63, "");
+    }
+}
+
+/// <summary>What the pods are called and made of.</summary>
+static class Pods
+{
+    /// <summary>Fields of our pod spec that belong to the container; all others but labels and annotations are the pod's.</summary>
+    static readonly HashSet<string> OfContainer =
+    [
+        "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "resources", "volumeMounts", "volumeDevices", "ports",
+        "lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "terminationMessagePath", "terminationMessagePolicy",
+    ];
+
+    /// <summary>Fields that are set here whatever the spec says.</summary>
+    static readonly HashSet<string> Own =
+    [
+        "labels", "annotations", "containers", "restartPolicy", "securityContext", "containerSecurityContext", "serviceAccountName", "imagePullSecrets",
+    ];
+
+    public static string MainName(Job job) => job.Status.MainPodName ?? Names.Fit(job.Name, 58, "omjob") + "-main";
+
+    public static string ExitName(Job job) => job.Status.ExitPodName ?? ExitName(job.Name, 1);
+
+    public static string ExitName(string job, int attempt)
+    {
+        var suffix = attempt == 1 ? "-exit" : $"-exit-{attempt}";
+        return Names.Fit(job, 63 - suffix.Length, "omjob") + suffix;
+    }
+
+    /// <summary>The number of the attempt that status names, from 1.</summary>
+    public static int Attempt(Job job)
+    {
+        var name = job.Status.ExitPodName ?? "";
+        return int.TryParse(name[(name.LastIndexOf('-') + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+            && n > 1 && name == ExitName(job.Name, n) ? n : 1;
+    }
+
+    /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
+    public static byte[] Build(Job job, PodType type) => Bodies.Write(json =>
+    {
+        var (main, own) = (job.Spec.Get("mainPodSpec"), job.Spec.Get(type == PodType.Main ? "mainPodSpec" : "exitHandlerSpec"));
+        JsonElement Inherited(string name) => own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given ? given : main.Get(name).OrNothing();
+        json.WriteString("apiVersion", "v1");
+        json.WriteString("kind", "Pod");
+        json.WriteStartObject("metadata");
+        json.WriteString("name", type == PodType.Main ? MainName(job) : ExitName(job));
+        json.WriteString("namespace", job.Namespace);
+        json.WriteStartObject("labels");
+        foreach (var (key, value) in LabelsOf(job, type, own)) json.WriteString(key, value);
+        json.WriteEndObject();
+        json.WriteGiven("annotations", own.Get("annotations"));
+        // G20: the collector would take a pod that names an owner which is orphaning its pods.
+        if (!job.Orphaning) WriteOwner(json, job);
+        if (type == PodType.Main) Bodies.Array(json, "finalizers", Pod.Finalizer);
+        json.WriteEndObject();
+        json.WriteStartObject("spec");
+        json.WriteString("restartPolicy", "Never");
+        if (type == PodType.Main && job.ActiveDeadlineSeconds is { } seconds) json.WriteNumber("activeDeadlineSeconds", seconds);
+        json.WriteGiven("serviceAccountName", Inherited("serviceAccountName"));
+        json.WriteGiven("imagePullSecrets", Inherited("imagePullSecrets"));
+        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } given ? given : Json.DefaultSecurity;
+        json.WriteGiven("securityContext", security);
+        foreach (var field in own.Fields())
+            if (!OfContainer.Contains(field.Name) && !Own.Contains(field.Name) && !(field.Name == "activeDeadlineSeconds" && job.ActiveDeadlineSeconds is not null)) json.WriteGiven(field.Name, field.Value);
+        json.WriteStartArray("containers");
+        WriteContainer(json, job, type, own, security);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    });
+
+    static void WriteContainer(Utf8JsonWriter json, Job job, PodType type, JsonElement own, JsonElement podSecurity)
+    {
+        json.WriteStartObject();
+        json.WriteString("name", "main");
+        if (own.Get("imagePullPolicy").ValueKind != JsonValueKind.String) json.WriteString("imagePullPolicy", "IfNotPresent");
+        foreach (var field in own.Fields())
+            if (field.Name != "env" && OfContainer.Contains(field.Name)) json.WriteGiven(field.Name, field.Value);
+        WriteEnv(json, job, type, own.Get("env"));
+        json.WriteStartObject("securityContext");
+        var given = own.Get("containerSecurityContext");
+        foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"])
+            if (given.Get(name).ValueKind == JsonValueKind.Undefined) json.WriteGiven(name, podSecurity.Get(name));
+        foreach (var field in Json.DefaultContainerSecurity.Fields())
+            if (given.Get(field.Name).ValueKind == JsonValueKind.Undefined) json.WriteGiven(field.Name, field.Value);
+        foreach (var field in given.Fields()) json.WriteGiven(field.Name, field.Value);
+        json.WriteEndObject();
+        json.WriteEndObject();
+    }
+
+    /// <summary>The spec's env; an empty valueFrom is dropped, and the exit handler is told the outcome last.</summary>
+    static void WriteEnv(Utf8JsonWriter json, Job job, PodType type, JsonElement env)
+    {
+        json.WriteStartArray("env");
+        foreach (var item in env.Items())
+        {
+            if (type == PodType.ExitHandler && item.Text("name") == "pipelineStatus") continue;
+            if (item.Get("valueFrom") is not { ValueKind: JsonValueKind.Object } from || from.Fields().Any()) { item.WriteTo(json); continue; }
+            json.WriteStartObject();
+            foreach (var field in item.Fields()) if (field.Name != "valueFrom") field.WriteTo(json);
+            json.WriteEndObject();
+        }
+        if (type == PodType.ExitHandler)
+        {
+            json.WriteStartObject();
+            json.WriteString("name", "pipelineStatus");
+            json.WriteString("value", job.Status.ExitCode == 0 ? "success" : "failed");
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+    }
+
+    /// <summary>blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and lets foreground deletion wait for us.</summary>
+    static void WriteOwner(Utf8JsonWriter json, Job job)
+    {
+        json.WriteStartArray("ownerReferences");
+        json.WriteStartObject();
+        json.WriteString("apiVersion", Job.ApiVersion);
+        json.WriteString("kind", "OMJob");
+        json.WriteString("name", job.Name);
+        json.WriteString("uid", job.Uid);
+        json.WriteBoolean("controller", true);
+        json.WriteBoolean("blockOwnerDeletion", false);
+        json.WriteEndObject();
+        json.WriteEndArray();
+    }
+
+    static Dictionary<string, string> LabelsOf(Job job, PodType type, JsonElement spec)
+    {
+        var exit = type == PodType.ExitHandler;
+        var labels = new Dictionary<string, string>
+        {
+            ["app.kubernetes.io/name"] = "openmetadata",
+            ["app.kubernetes.io/managed-by"] = "omjob-operator",
+            [Labels.Component] = exit ? Labels.ExitHandler : "ingestion",
+            [Labels.Pipeline] = job.Pipeline ?? "",
+            [Labels.RunId] = job.RunId ?? "",
+        };
+        foreach (var label in spec.Get("labels").Fields())
+            if (!exit || label.Name != Labels.Component)
+                labels[label.Name] = label.Value.ValueKind == JsonValueKind.String ? label.Value.GetString()! : label.Value.GetRawText();
+        foreach (var (key, value) in OwnLabels(job, exit)) labels[key] = value;
+        foreach (var (key, value) in labels.ToArray())
+            if (Names.LabelValue(value) is { Length: > 0 } valid) labels[key] = valid;
+            else labels.Remove(key);
+        return labels;
+    }
+
+    /// <summary>The labels that no spec overrides, by which pods are found.</summary>
+    static (string, string)[] OwnLabels(Job job, bool exit) =>
+        [(Labels.Job, job.Name), (Labels.Name, job.Name), (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
+
+    /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
+    public static byte[] LabelPatch(Job job, Pod pod) => Bodies.Write(json =>
+    {
+        json.WriteStartObject("metadata");
+        json.WriteString("uid", pod.Uid);
+        json.WriteStartObject("labels");
+        foreach (var (key, value) in OwnLabels(job, pod.Name != MainName(job))) json.WriteString(key, Names.LabelValue(value));
+        json.WriteEndObject();
+        json.WriteEndObject();
+    });
+}
+
+// ------------------------------------------------------------------------------------------------------------ models
+
+/// <summary>An object's namespace and name; an OMJob's is what the queue holds.</summary>
+readonly record struct Key(string Namespace, string Name);
+
+enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
+
+/// <summary>OMJob.status (CONTRACT section 1).</summary>
+sealed record JobStatus(Phase Phase)
+{
+    /// <summary>The phase as it was read; it differs from Phase's name only where that is Unknown.</summary>
+    public string PhaseText { get; init; } = "";
+    public string? MainPodName { get; init; }
+    public string? ExitPodName { get; init; }
+    public DateTimeOffset? StartTime { get; init; }
+    public DateTimeOffset? CompletionTime { get; init; }
+    public string? Message { get; init; }
+    public int? ExitCode { get; init; }
+
+    /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
+    public string? MainWords => Message?.IndexOf("; exit handler", StringComparison.Ordinal) is { } at and >= 0 ? Message[..at] : Message;
+
+    public static JobStatus Read(JsonElement status)
+    {
+        var text = status.Text("phase") ?? "";
+        return new(text is "" ? Phase.Pending : Enum.TryParse<Phase>(text, out var phase) && !char.IsAsciiDigit(text[0]) ? phase : Phase.Unknown)
+        {
+            PhaseText = text,
+            MainPodName = status.Text("mainPodName"),
+            ExitPodName = status.Text("exitHandlerPodName"),
+            StartTime = status.Time("startTime"),
+            CompletionTime = status.Time("completionTime"),
+            Message = status.Text("message"),
+            ExitCode = (int?)status.Number("mainPodExitCode"),
+        };
+    }
+}
+
+/// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
+sealed record Job
+{
+    public const string ApiVersion = "pipelines.openmetadata.org/v1", Finalizer = "pipelines.openmetadata.org/exit-handler";
+    public const string Foreground = "foregroundDeletion", Orphan = "orphan";
+
+    public required string Namespace { get; init; }
+    public required string Name { get; init; }
+    public required string Uid { get; init; }
+    public required string Version { get; init; }
+    public bool Deleting { get; init; }
+    public string[] Finalizers { get; init; } = [];
+    public JobStatus Status { get; init; } = new(Phase.Pending);
+    public JsonElement Spec { get; init; }
+    public bool HasExitSpec { get; init; }
+    public long Ttl { get; init; }
+    public long? ActiveDeadlineSeconds { get; init; }
+    public int? BackoffLimit { get; init; }
+    public string? Pipeline { get; init; }
+    public string? RunId { get; init; }
+    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
+    public DateTimeOffset? SeenLive { get; init; }
+    /// <summary>A write of ours met a newer version than this one.</summary>
+    public bool Stale { get; init; }
+    /// <summary>Since its deletion the namespace was found to be staying.</summary>
+    public bool NamespaceAsked { get; init; }
+    /// <summary>G20: it was deleted with orphan propagation, its pods are to stay.</summary>
+    public bool Orphaning { get; init; }
+
+    public Key Key => new(Namespace, Name);
+    public bool HasFinalizer => Finalizers.Contains(Finalizer);
+}
+
+/// <summary>A pod, as much of it as is decided on.</summary>
+sealed record Pod
+{
+    public const string Finalizer = "pipelines.openmetadata.org/outcome";
+
+    public required string Namespace { get; init; }
+    public required string Name { get; init; }
+    public required string Uid { get; init; }
+    public required string Version { get; init; }
+    /// <summary>The OMJob's name by owner reference, else by label; empty where there is neither.</summary>
+    public string JobName { get; init; } = "";
+    /// <summary>The OMJob's UID by controller owner reference, else by label; null: not ours.</summary>
+    public string? JobUid { get; init; }
+    public bool HasOwner { get; init; }
+    public bool LostLabels { get; init; }
+    public bool HasFinalizer { get; init; }
+    public int FinalizerCount { get; init; }
+    public DateTimeOffset Created { get; init; }
+    /// <summary>When it is to be gone, its grace included.</summary>
+    public DateTimeOffset? DeletionTimestamp { get; init; }
+    /// <summary>The grace of its deletion, seconds; 0 once its node has confirmed the end.</summary>
+    public long? GracePeriod { get; init; }
+    public TimeSpan Grace { get; init; }
+    public bool Scheduled { get; init; }
+    public DateTimeOffset? StartTime { get; init; }
+    /// <summary>The phase is Succeeded or Failed.</summary>
+    public bool PhaseOver { get; init; }
+    public string? Reason { get; init; }
+    /// <summary>The reason of the DisruptionTarget condition.</summary>
+    public string? Disruption { get; init; }
+    /// <summary>Container main has started.</summary>
+    public bool Started { get; init; }
+    public bool MainRunning { get; init; }
+    /// <summary>Why container main does not start.</summary>
+    public string? Waiting { get; init; }
+    public int? ExitCode { get; init; }
+    public string? ExitReason { get; init; }
+    public DateTimeOffset? FinishedAt { get; init; }
+    /// <summary>When we first saw phase Failed while main is still reported as running.</summary>
+    public DateTimeOffset? FailedSeen { get; init; }
+
+    public Key Key => new(Namespace, Name);
+    public bool Deleting => DeletionTimestamp is not null;
+    public DateTimeOffset? DeletionRequested => DeletionTimestamp - TimeSpan.FromSeconds(GracePeriod ?? 0);
+    public bool BelongsTo(Job job) => JobUid == job.Uid;
+}
+
+/// <summary>Something worth an event; what Tell adds makes it one.</summary>
+sealed record Fact(string Action, string Message, bool Warning = false)
+{
+    public Job? Job { get; init; }
+    public string Name { get; init; } = "";
+    public int Count { get; init; }
+    public DateTimeOffset First { get; init; }
+    public DateTimeOffset Last { get; init; }
+}
+
+// The objects as the API server sends them.
+
+sealed record ListOf<T>(ListMeta? Metadata, List<T>? Items);
+sealed record ListMeta(string? ResourceVersion, string? Continue);
+sealed record WatchEvent<T>(string? Type, T? Object);
+sealed record OwnerReference(string? ApiVersion, string? Kind, string? Name, string? Uid, bool? Controller);
+sealed record StatusObject(string? Reason, string? Message, int? Code, StatusDetails? Details);
+sealed record StatusDetails(string? Name, string? Kind, List<StatusCause>? Causes, int? RetryAfterSeconds);
+sealed record StatusCause(string? Reason, string? Message, string? Field);
+
+sealed record ObjectMeta(
+    string? Name, string? Namespace, string? Uid, string? ResourceVersion, DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp,
+    long? DeletionGracePeriodSeconds, Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
+
+sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Status)
+{
+    /// <summary>Null where it is no whole object. Spec and status are read field by field: a wrong type there stops nothing.</summary>
+    public Job? ToJob()
+    {
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta) return null;
+        var status = JobStatus.Read(Status);
+        var finished = status.Phase.IsFinished();
+        return new()
+        {
+            Namespace = ns,
+            Name = name,
+            Uid = uid,
+            Version = version,
+            Deleting = meta.DeletionTimestamp is not null,
+            Finalizers = meta.Finalizers ?? [],
+            Status = finished ? status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = status.CompletionTime ?? meta.CreationTimestamp } : status,
+            Spec = finished ? default : Spec,
+            HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
+            Ttl = Math.Min(Spec.Number("ttlSecondsAfterFinished") ?? 86400, int.MaxValue),
+            ActiveDeadlineSeconds = Spec.Number("activeDeadlineSeconds"),
+            BackoffLimit = (int?)Spec.Number("exitHandlerBackoffLimit"),
+            Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
+            RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
+        };
+    }
+}
+
+sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObject? Status)
+{
+    /// <param name="now">The server's time: when a failed pod whose container still runs was first seen.</param>
+    public Pod? ToPod(DateTimeOffset now)
+    {
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta) return null;
+        var owner = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion });
+        var main = Status?.ContainerStatuses?.Find(c => c.Name == "main")?.State;
+        var over = Status?.Phase is "Succeeded" or "Failed";
+        var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
+        return new()
+        {
+            Namespace = ns,
+            Name = name,
+            Uid = uid,
+            Version = version,
+            JobName = owner?.Name ?? meta.Labels?.GetValueOrDefault(Labels.Name) ?? "",
+            JobUid = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid),
+            HasOwner = owner is not null,
+            LostLabels = meta.Labels?.ContainsKey(Labels.Name) is not true,
+            HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
+            FinalizerCount = meta.Finalizers?.Length ?? 0,
+            Created = meta.CreationTimestamp ?? now,
+            DeletionTimestamp = meta.DeletionTimestamp,
+            GracePeriod = meta.DeletionGracePeriodSeconds,
+            Grace = TimeSpan.FromSeconds(Spec?.TerminationGracePeriodSeconds ?? 30),
+            Scheduled = !string.IsNullOrEmpty(Spec?.NodeName),
+            StartTime = Status?.StartTime,
+            PhaseOver = over,
+            Reason = Text.Pair(Status?.Reason, Status?.Message),
+            Disruption = disruption is null ? null : disruption.Reason ?? "DisruptionTarget",
+            Started = main is { Running: not null } or { Terminated: not null } || over,
+            MainRunning = main?.Running is not null,
+            Waiting = main is { Running: not null } or { Terminated: not null } ? null : WhyWaiting(main),
+            ExitCode = main?.Terminated?.ExitCode,
+            ExitReason = main?.Terminated?.Reason,
+            FinishedAt = main?.Terminated?.FinishedAt,
+            FailedSeen = Status?.Phase == "Failed" && main?.Running is not null ? now : null,
+        };
+    }
+
+    string? WhyWaiting(ContainerState? main)
+    {
+        var init = Status?.InitContainerStatuses?.Find(c => c.State is { Waiting.Reason: not null and not "PodInitializing" })?.State;
+        var waiting = init?.Waiting ?? main?.Waiting;
+        if (waiting is not null) return Text.Pair(waiting.Reason, waiting.Message);
+        var unscheduled = Status?.Conditions?.Find(c => c is { Type: "PodScheduled", Status: "False" });
+        return Text.Pair(unscheduled?.Reason, unscheduled?.Message);
+    }
+}
+
+sealed record PodSpecObject(string? NodeName, long? TerminationGracePeriodSeconds);
+sealed record PodStatusObject(
+    string? Phase, string? Reason, string? Message, DateTimeOffset? StartTime, List<PodCondition>? Conditions,
+    List<ContainerStatus>? ContainerStatuses, List<ContainerStatus>? InitContainerStatuses);
+sealed record PodCondition(string? Type, string? Status, string? Reason, string? Message);
+sealed record ContainerStatus(string? Name, ContainerState? State);
+sealed record ContainerState(ContainerWaiting? Waiting, ContainerRunning? Running, ContainerTerminated? Terminated);
+sealed record ContainerWaiting(string? Reason, string? Message);
+sealed record ContainerRunning(DateTimeOffset? StartedAt);
+sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? FinishedAt);
+
+/// <summary>Source-generated JSON: no reflection at run time, and a depth that no object of the API server exceeds.</summary>
+[JsonSourceGenerationOptions(
+    GenerationMode = JsonSourceGenerationMode.Metadata, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = 1000)]
+[JsonSerializable(typeof(ListOf<JobObject>))]
+[JsonSerializable(typeof(ListOf<PodObject>))]
+[JsonSerializable(typeof(WatchEvent<JobObject>))]
+[JsonSerializable(typeof(WatchEvent<PodObject>))]
+[JsonSerializable(typeof(WatchEvent<StatusObject>))]
+sealed partial class Json : JsonSerializerContext
+{
+    /// <summary>The pods' security context where the OMJob gives none.</summary>
+    public static readonly JsonElement DefaultSecurity =
+        Parse("""{"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000}""");
+    public static readonly JsonElement DefaultContainerSecurity =
+        Parse("""{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":false,"capabilities":{"drop":["ALL"]}}""");
+
+    static JsonElement Parse(string json)
+    {
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.Clone();
+    }
+}
+
+/// <summary>Reading JSON that may be anything: what is not there, or of another type, is nothing.</summary>
+static class Extensions
+{
+    public static JsonElement Get(this JsonElement json, string name) =>
+        json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
+    public static string? Text(this JsonElement json, string name) => json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
+    public static long? Number(this JsonElement json, string name) =>
+        json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var value) ? value : null;
+    public static DateTimeOffset? Time(this JsonElement json, string name) =>
+        json.Get(name) is { ValueKind: JsonValueKind.String } text && text.TryGetDateTimeOffset(out var value) ? value : null;
+    public static IEnumerable<JsonProperty> Fields(this JsonElement json) => json.ValueKind == JsonValueKind.Object ? json.EnumerateObject() : [];
+    public static IEnumerable<JsonElement> Items(this JsonElement json) => json.ValueKind == JsonValueKind.Array ? json.EnumerateArray() : [];
+
+    /// <summary>Nothing where it is null or empty: the chart's own CRD prunes a security context to {}.</summary>
+    public static JsonElement OrNothing(this JsonElement json) => json.ValueKind switch
+    {
+        JsonValueKind.Null => default,
+        JsonValueKind.Object => json.EnumerateObject().Any() ? json : default,
+        JsonValueKind.Array => json.GetArrayLength() > 0 ? json : default,
+        JsonValueKind.String => json.GetString() is "" ? default : json,
+        _ => json,
+    };
+
+    public static void WriteGiven(this Utf8JsonWriter json, string name, JsonElement value)
+    {
+        if (value.ValueKind is JsonValueKind.Undefined or JsonValueKind.Null) return;
+        json.WritePropertyName(name);
+        value.WriteTo(json);
+    }
+
+    public static bool IsFinished(this Phase phase) => phase is Phase.Succeeded or Phase.Failed;
+
+    /// <summary>Awaits without throwing: for waits that end by cancellation or time.</summary>
+    public static async Task Quietly(this Task task) => await Task.WhenAny(task);
+}
+
+static class Text
+{
+    /// <summary>An event's message holds 1,024 bytes.</summary>
+    public static string Cut(string text, int most = 900) => text.Length <= most ? text : text[..most] + "…";
+
+    public static string? Pair(string? reason, string? message) =>
+        string.IsNullOrEmpty(reason) ? null : string.IsNullOrEmpty(message) ? reason : $"{reason}: {Cut(message, 300)}";
+
+    public static string Join(string? first, string? second) =>
+        Cut(string.IsNullOrEmpty(first) ? string.IsNullOrEmpty(second) ? "Main pod ended" : char.ToUpperInvariant(second[0]) + second[1..]
+            : string.IsNullOrEmpty(second) ? first : $"{first}; {second}");
+
+    public static string Duration(TimeSpan span) =>
+        span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h" : span.TotalSeconds % 60 == 0 ? $"{span.TotalMinutes}m" : $"{span.TotalSeconds}s";
+
+    /// <summary>Whole seconds, UTC, with a trailing Z.</summary>
+    public static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+}
+
+static class Secrets
+{
+    /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat.</summary>
+    public static string Redact(string words, Job job)
+    {
+        var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
+        if (context >= 0) words = words[..context].TrimEnd(' ', ',');
+        foreach (var spec in (string[])["mainPodSpec", "exitHandlerSpec"])
+            foreach (var item in job.Spec.Get(spec).Get("env").Items())
+                if (item.Text("value") is { Length: >= 4 } value) words = words.Replace(value, "***", StringComparison.Ordinal);
+        return Text.Cut(words);
+    }
+}
+
+static class Versions
+{
+    /// <summary>Resource versions are numbers that grow (KEP-5504).</summary>
+    public static bool Newer(string one, string other) =>
+        one.Length != other.Length ? one.Length > other.Length : string.CompareOrdinal(one, other) > 0;
+}
+
+static class MediaTypes
+{
+    public const string Json = "application/json", Merge = "application/merge-patch+json", StrategicMerge = "application/strategic-merge-patch+json";
+}
+
+static class Paths
+{
+    const string Group = "/apis/" + OMJobs.Job.ApiVersion;
+    static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
+    public static string All(string ns, string resource) => (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
+    public static string Job(Key key) => $"{All(key.Namespace, "omjobs")}/{key.Name}";
+    public static string Pod(Key key) => $"{All(key.Namespace, "pods")}/{key.Name}";
+    public static string Events(string ns) => $"/api/v1{In(ns)}/events";
+
+    /// <summary>The timeout holds the API server too: a creation that comes to pass late could be a second one (D6).</summary>
+    public static Request CreatePod(string ns, byte[] pod, string parameters = "") => new(HttpMethod.Post, $"{All(ns, "pods")}?timeout=10s{parameters}", pod);
+}
+
+/// <summary>The bodies of our requests.</summary>
+static class Bodies
+{
+    public static byte[] Write(Action<Utf8JsonWriter> write)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        using (var json = new Utf8JsonWriter(buffer, new() { MaxDepth = 1000 }))
+        {
+            json.WriteStartObject();
+            write(json);
+            json.WriteEndObject();
+        }
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    public static void Array(Utf8JsonWriter json, string name, params ReadOnlySpan<string> values)
+    {
+        json.WriteStartArray(name);
+        foreach (var value in values) json.WriteStringValue(value);
+        json.WriteEndArray();
+    }
+
+    public static byte[] Finalizers(Job job, string[] finalizers) => Write(json =>
+    {
+        json.WriteStartObject("metadata");
+        json.WriteString("uid", job.Uid);
+        json.WriteString("resourceVersion", job.Version);
+        Array(json, "finalizers", finalizers);
+        json.WriteEndObject();
+    });
+
+    /// <summary>Needs no resourceVersion: it takes out of the list what is there of ours, and the UID guards the pod.</summary>
+    public static byte[] DropFinalizer(Pod pod) => Write(json =>
+    {
+        json.WriteStartObject("metadata");
+        json.WriteString("uid", pod.Uid);
+        Array(json, "$deleteFromPrimitiveList/finalizers", Pod.Finalizer);
+        json.WriteEndObject();
+    });
+
+    public static byte[] Status(Job job, JobStatus status) => Write(json =>
+    {
+        void Given(string name, string? value)
+        {
+            if (value is null) json.WriteNull(name);
+            else json.WriteString(name, value);
+        }
+        json.WriteStartObject("metadata");
+        json.WriteString("resourceVersion", job.Version);
+        json.WriteEndObject();
+        json.WriteStartObject("status");
+        json.WriteString("phase", status.Phase.ToString());
+        Given("mainPodName", status.MainPodName);
+        Given("exitHandlerPodName", status.ExitPodName);
+        Given("startTime", status.StartTime is { } start ? Text.Time(start) : null);
+        Given("completionTime", status.CompletionTime is { } end ? Text.Time(end) : null);
+        Given("message", status.Message);
+        if (status.ExitCode is { } code) json.WriteNumber("mainPodExitCode", code);
+        json.WriteEndObject();
+    });
+
+    public static byte[] Delete(string uid, string? version) => Write(json =>
+    {
+        json.WriteString("propagationPolicy", "Background");
+        json.WriteStartObject("preconditions");
+        json.WriteString("uid", uid);
+        if (version is not null) json.WriteString("resourceVersion", version);
+        json.WriteEndObject();
+    });
+
+    public static byte[] Event(Fact fact) => Write(json =>
+    {
+        json.WriteStartObject("metadata");
+        json.WriteString("name", fact.Name);
+        json.WriteString("namespace", fact.Job!.Namespace);
+        json.WriteEndObject();
+        json.WriteStartObject("involvedObject");
+        json.WriteString("apiVersion", Job.ApiVersion);
+        json.WriteString("kind", "OMJob");
+        json.WriteString("namespace", fact.Job.Namespace);
+        json.WriteString("name", fact.Job.Name);
+        json.WriteString("uid", fact.Job.Uid);
+        json.WriteString("resourceVersion", fact.Job.Version);
+        json.WriteEndObject();
+        json.WriteString("reason", "OMJobOperator");
+        json.WriteString("action", fact.Action);
+        json.WriteString("message", fact.Message);
+        json.WriteString("type", fact.Warning ? "Warning" : "Normal");
+        json.WriteString("firstTimestamp", Text.Time(fact.First));
+        json.WriteString("lastTimestamp", Text.Time(fact.Last));
+        json.WriteNumber("count", fact.Count);
+        json.WriteString("reportingComponent", "omjob-operator");
+        json.WriteString("reportingInstance", Environment.MachineName);
+        json.WriteStartObject("source");
+        json.WriteString("component", "omjob-operator");
+        json.WriteEndObject();
+    });
+
+    public static byte[] EventCount(Fact fact) => Write(json =>
+    {
+        json.WriteNumber("count", fact.Count);
+        json.WriteString("lastTimestamp", Text.Time(fact.Last));
+    });
+}
+
+// ------------------------------------------------------------------------------------------------------------- queue
+
+/// <summary>
+/// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
+/// while it is worked on comes back after Done.
+/// </summary>
+sealed class WorkQueue(TimeProvider time)
+{
+    sealed class Slot
+    {
+        public bool Ready, Working, Again;
+        public long Wake = long.MaxValue; // timestamp; only the earliest counts
+    }
+
+    readonly Lock gate = new();
+    readonly Dictionary<Key, Slot> slots = [];
+    readonly Channel<Key> ready = Channel.CreateUnbounded<Key>();
+    readonly PriorityQueue<Key, long> timers = new();
+    readonly Channel<bool> sooner = Channel.CreateBounded<bool>(1);
+
+    public int Depth => ready.Reader.Count;
+
+    public void Add(Key key)
+    {
+        lock (gate)
+        {
+            var slot = SlotOf(key);
+            if (slot.Working) slot.Again = true;
+            else if (!slot.Ready) { slot.Ready = true; ready.Writer.TryWrite(key); }
+        }
+    }
+
+    public void AddAfter(Key key, TimeSpan delay)
+    {
+        if (delay <= TimeSpan.Zero) { Add(key); return; }
+        lock (gate)
+        {
+            var at = time.GetTimestamp() + (long)Math.Min(delay.TotalSeconds * time.TimestampFrequency, long.MaxValue / 4.0);
+            var slot = SlotOf(key);
+            if (at >= slot.Wake) return;
+            slot.Wake = at;
+            if (!timers.TryPeek(out _, out var first) || at < first) sooner.Writer.TryWrite(true);
+            timers.Enqueue(key, at);
+        }
+    }
+
+    /// <summary>The next key, or null once stopped.</summary>
+    public async Task<Key?> Take(CancellationToken stop)
+    {
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                if (!ready.Reader.TryRead(out var key)) key = await ready.Reader.ReadAsync(stop);
+                lock (gate) (slots[key].Ready, slots[key].Working) = (false, true);
+                return key;
+            }
+            catch (OperationCanceledException) { return null; }
+        }
+        return null;
+    }
+
+    public void Done(Key key)
+    {
+        lock (gate)
+        {
+            var slot = slots[key];
+            var again = slot.Again;
+            (slot.Working, slot.Again) = (false, false);
+            if (again) Add(key);
+            else if (slot.Wake == long.MaxValue) slots.Remove(key);
+        }
+    }
+
+    /// <summary>Moves keys whose time has come; runs until stopped.</summary>
+    public async Task RunTimers(CancellationToken stop)
+    {
+        while (!stop.IsCancellationRequested)
+        {
+            var wait = TimeSpan.FromHours(1);
+            lock (gate)
+            {
+                var now = time.GetTimestamp();
+                while (timers.TryPeek(out var key, out var at))
+                {
+                    if (at > now) { wait = TimeSpan.FromSeconds(Math.Min(3600, (at - now) / (double)time.TimestampFrequency)); break; }
+                    timers.Dequeue();
+                    if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came and went
+                    slot.Wake = long.MaxValue;
+                    Add(key);
+                }
+            }
+            using var awake = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            var delay = Task.Delay(wait < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : wait, time, awake.Token);
+            await Task.WhenAny(delay, sooner.Reader.WaitToReadAsync(awake.Token).AsTask());
+            awake.Cancel();
+            sooner.Reader.TryRead(out _);
+        }
+    }
+
+    Slot SlotOf(Key key)
+    {
+        if (!slots.TryGetValue(key, out var slot)) slots[key] = slot = new Slot();
+        return slot;
+    }
+}
+
+/// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
+sealed class Watch(string path, string ns, bool ofPods)
+{
+    public string Path { get; } = path;
+    public string Namespace { get; } = ns;
+    public bool OfPods { get; } = ofPods;
+    public TaskCompletionSource Synced { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    /// <summary>Where to go on from; null: list first.</summary>
+    public string? Version { get; set; }
+    public bool Connected { get; set; }
+    /// <summary>Timestamps: the loop's last turn, the last word from the server, the end of the last connection.</summary>
+    public long Turned { get; set; }
+    public long Heard { get; set; }
+    public long Lost { get; set; }
+}
+
+/// <summary>The API server's clock, from its Date headers and a monotonic clock: deletion times are the server's.</summary>
+sealed class ServerClock(TimeProvider time)
+{
+    readonly Lock gate = new();
+    readonly long start = time.GetTimestamp();
+    DateTimeOffset atStart = time.GetUtcNow();
+
+    public DateTimeOffset Now { get { lock (gate) return atStart + time.GetElapsedTime(start); } }
+
+    /// <summary>Takes a Date header, cut to whole seconds: the true time is within the second that follows.</summary>
+    public void Hear(DateTimeOffset date)
+    {
+        lock (gate)
+        {
+            var now = atStart + time.GetElapsedTime(start);
+            if (now < date) atStart += date - now;
+            else if (now > date + TimeSpan.FromSeconds(1)) atStart -= now - date - TimeSpan.FromSeconds(1);
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- API server
+
+/// <summary>One request.</summary>
+sealed record Request(HttpMethod Method, string Path, byte[]? Body = null, string MediaType = MediaTypes.Json)
+{
+    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
+    /// <summary>For a watch: takes each line (an empty one: the stream is open); what it returns ends the stream.</summary>
+    public Func<ReadOnlyMemory<byte>, Reply?>? OnLine { get; init; }
+}
+
+/// <summary>What an answer means. Exists and Conflict are both 409, Invalid and NamespaceGoing are about a pod's creation.</summary>
+enum Outcome { Ok, NotFound, Exists, Conflict, Invalid, NamespaceGoing, TooMany, Gone, Unauthorized, Refused, Fault }
+
+/// <summary>One answer as a value. Code is the HTTP status; 0: there was no answer, Fault says why.</summary>
+sealed record Reply(int Code, byte[] Body)
+{
+    public string? Fault { get; init; }
+    public DateTimeOffset? Date { get; init; }
+    public TimeSpan? RetryAfter { get; init; }
+
+    public bool Ok => Code is >= 200 and < 300;
+    StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(Json.Default.StatusObject);
+
+    /// <summary>What the API server said, in one line.</summary>
+    public string Words => Fault ?? (Status?.Message is { Length: > 0 } message ? message : $"the API server answered {Code}");
+
+    /// <summary>DESIGN, "Refusals of a pod POST".</summary>
+    public Outcome Outcome
+    {
+        get
+        {
+            if (Ok) return Outcome.Ok;
+            var status = Status;
+            var message = status?.Message ?? "";
+            var webhook = message.StartsWith("admission webhook \"", StringComparison.Ordinal);
+            return Code switch
+            {
+                0 => Outcome.Fault,
+                401 => Outcome.Unauthorized,
+                403 when status?.Details?.Causes?.Exists(c => c.Reason == "NamespaceTerminating") is true => Outcome.NamespaceGoing,
+                404 when status?.Details?.Kind == "namespaces" => Outcome.NamespaceGoing,
+                404 => Outcome.NotFound,
+                409 when status?.Reason == "AlreadyExists" => Outcome.Exists,
+                409 => Outcome.Conflict,
+                410 => Outcome.Gone,
+                422 when !webhook && status?.Details is { Kind: "Pod", Causes.Count: > 0 } => Outcome.Invalid,
+                400 when !webhook && status?.Reason == "BadRequest" => Outcome.Invalid,
+                413 => Outcome.Invalid,
+                500 when message.Contains("request is too large", StringComparison.Ordinal) => Outcome.Invalid,
+                429 => Outcome.TooMany,
+                >= 500 => Outcome.Fault,
+                _ => Outcome.Refused,
+            };
+        }
+    }
+
+    /// <summary>The body, or null where it cannot be read.</summary>
+    public T? Read<T>(System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type)
+    {
+        try { return JsonSerializer.Deserialize(Body, type); }
+        catch (JsonException) { return default; }
+    }
+}
+
+/// <summary>Where the cluster is and who we are there. Configuration and credentials are the client package's.</summary>
+sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials)
+{
+    const string ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/";
+    /// <summary>The cluster's own authorities; null: the system's.</summary>
+    public X509Certificate2Collection? Authorities { get; init; }
+    public X509Certificate2? ClientCertificate { get; init; }
+    public string? TlsServerName { get; init; }
+    public bool SkipTlsVerify { get; init; }
+
+    /// <summary>In-cluster where no path is given and we are in one, else from a kubeconfig. Throws UsageException.</summary>
+    public static ClusterAccess Load(string? path, string? context)
+    {
+        var file = path;
+        try
+        {
+            if (path is null && KubernetesClientConfiguration.IsInCluster())
+            {
+                file = ServiceAccount + "ca.crt";
+                var authorities = new X509Certificate2Collection();
+                authorities.ImportFromPemFile(file);
+                return From(KubernetesClientConfiguration.InClusterConfig(), authorities, null);
+            }
+            file ??= Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } variable ? variable
+                : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
+            if (path is null && file.Contains(Path.PathSeparator)) throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
+            return FromKubeconfig(Path.GetFullPath(file), context);
+        }
+#pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: the person who starts us must see which file.
+        catch (Exception e) when (e is not UsageException) { throw new UsageException($"{file}: {e.Message}"); }
+#pragma warning restore CA1031
+    }
+
+    static ClusterAccess FromKubeconfig(string path, string? context)
+    {
+        var yaml = new YamlStream();
+        using (var reader = new StreamReader(path)) yaml.Load(reader);
+        if (yaml.Documents is not [{ RootNode: YamlMappingNode root }, ..]) throw new UsageException($"{path}: no kubeconfig");
+        context ??= Scalar(root, "current-context") ?? throw new UsageException($"{path}: no current-context; give one with --context");
+        var chosen = Named(root, "contexts", "context", context) ?? throw new UsageException($"{path}: no context '{context}'");
+        var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster")) ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
+        var user = Named(root, "users", "user", Scalar(chosen, "user"));
+        if (Scalar(cluster, "proxy-url") is not null) throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
+        // The package reads one certificate of a bundle, and no tokenFile: both are read here.
+        string Relative(string file) => Path.Combine(Path.GetDirectoryName(path)!, file);
+        var pem = Scalar(cluster, "certificate-authority-data") is { } data ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
+            : Scalar(cluster, "certificate-authority") is { } file ? File.ReadAllText(Relative(file)) : null;
+        X509Certificate2Collection? authorities = pem is null ? null : [];
+        authorities?.ImportFromPem(pem);
+        var tokenFile = Scalar(user, "tokenFile");
+        user?.Children.Remove(new YamlScalarNode("tokenFile"));
+        using var text = new StringWriter();
+        yaml.Save(text, false);
+        using var stream = new MemoryStream(Encoding.UTF8.GetBytes(text.ToString()));
+        var config = KubernetesClientConfiguration.LoadKubeConfig(stream);
+        config.FileName = path;
+        return From(KubernetesClientConfiguration.BuildConfigFromConfigObject(config, context), authorities, tokenFile is null ? null : Relative(tokenFile));
+    }
+
+    static ClusterAccess From(KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile) =>
+        new(config.Host.TrimEnd('/'), tokenFile is null ? Kubernetes.CreateCredentials(config) : new TokenCredentials(new TokenFileAuth(tokenFile)))
+        {
+            Authorities = authorities,
+            ClientCertificate = Certificate(config),
+            TlsServerName = string.IsNullOrEmpty(config.TlsServerName) ? null : config.TlsServerName,
+            SkipTlsVerify = config.SkipTlsVerify,
+        };
+
+    static X509Certificate2? Certificate(KubernetesClientConfiguration config)
+    {
+        static string? Pem(string? data, string? file) => !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
+            : !string.IsNullOrEmpty(file) ? File.ReadAllText(file) : null;
+        var certificate = Pem(config.ClientCertificateData, config.ClientCertificateFilePath);
+        return certificate is null ? null : X509Certificate2.CreateFromPem(certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
+    }
+
+    static string? Scalar(YamlMappingNode? node, string key) =>
+        node is not null && node.Children.TryGetValue(new YamlScalarNode(key), out var value) && value is YamlScalarNode { Value: { Length: > 0 } text } ? text : null;
+
+    static YamlMappingNode? Named(YamlMappingNode root, string list, string kind, string? name) =>
+        root.Children.TryGetValue(new YamlScalarNode(list), out var all) && all is YamlSequenceNode items
+            && items.OfType<YamlMappingNode>().FirstOrDefault(i => Scalar(i, "name") == name) is { } item
+            && item.Children.TryGetValue(new YamlScalarNode(kind), out var value) ? value as YamlMappingNode : null;
+}
+
+/// <summary>The only place that talks HTTP. Every fault becomes a value.</summary>
+sealed class ApiServer : IDisposable
+{
+    readonly ClusterAccess access;
+    readonly HttpClient http;
+
+    public ApiServer(ClusterAccess access)
+    {
+        this.access = access;
+        var tls = new SslClientAuthenticationOptions();
+        if (access.Authorities is { } authorities)
+        {
+            // Not a callback: the name is checked as well as the chain.
+            tls.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+        }
+        if (access.ClientCertificate is { } certificate) tls.ClientCertificates = [certificate];
+#pragma warning disable CA5359 // insecure-skip-tls-verify was asked for by name.
+        if (access.SkipTlsVerify) tls.RemoteCertificateValidationCallback = (_, _, _, _) => true;
+#pragma warning restore CA5359
+        http = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = tls,
+            UseCookies = false,
+            UseProxy = false,
+            AllowAutoRedirect = false,
+            ConnectTimeout = TimeSpan.FromSeconds(10),
+            EnableMultipleHttp2Connections = true,
+            // W2: a half-open connection shows itself within 45 s.
+            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+            KeepAlivePingDelay = TimeSpan.FromSeconds(30),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
+        })
+        { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
+        http.DefaultRequestHeaders.UserAgent.ParseAdd("omjob-operator");
+        http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
+        if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // the name asked for and checked in TLS
+    }
+
+    public async Task<Reply> Send(Request request, CancellationToken stop)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        limit.CancelAfter(request.Timeout);
+        try
+        {
+            using var message = new HttpRequestMessage(request.Method, access.Server + request.Path)
+            {
+                Version = HttpVersion.Version20,
+                VersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
+                Content = request.Body is { } body ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
+            };
+            if (access.Credentials is { } credentials) await credentials.ProcessHttpRequestAsync(message, limit.Token);
+            using var response = await http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limit.Token);
+            var heard = TimeProvider.System.GetTimestamp();
+            var ended = request.OnLine is { } take && response.IsSuccessStatusCode
+                ? await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token)
+                : null;
+            var content = request.OnLine is not null && response.IsSuccessStatusCode ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
+            return (ended ?? new Reply((int)response.StatusCode, content)) with
+            {
+                Date = response.Headers.Date + TimeProvider.System.GetElapsedTime(heard),
+                RetryAfter = response.Headers.RetryAfter?.Delta,
+            };
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested) { throw; }
+        catch (OperationCanceledException) { return Fault($"no answer within {Text.Duration(request.Timeout)}"); }
+#pragma warning disable CA1031 // The edge: what the network, TLS or a credential plugin throws becomes a value.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            var cause = e;
+            while (cause.InnerException is { } inner) cause = inner;
+            return Fault(cause == e || e.Message.Contains(cause.Message, StringComparison.Ordinal) ? e.Message : $"{e.Message} {cause.Message}");
+        }
+
+        Reply Fault(string why) => new(0, []) { Fault = $"{request.Method} {access.Server}: {why}" };
+    }
+
+    /// <summary>Hands out whole lines; half a line at the end is dropped (W6).</summary>
+    static async Task<Reply?> ReadLines(Stream stream, Func<ReadOnlyMemory<byte>, Reply?> take, CancellationToken stop)
+    {
+        var reader = PipeReader.Create(stream);
+        try
+        {
+            if (take(default) is { } refused) return refused;
+            while (true)
+            {
+                var read = await reader.ReadAsync(stop);
+                var rest = read.Buffer;
+                while (rest.PositionOf((byte)'\n') is { } end)
+                {
+                    var line = rest.Slice(0, end);
+                    if (line.Length > 0 && take(line.IsSingleSegment ? line.First : line.ToArray()) is { } ended) return ended;
+                    rest = rest.Slice(rest.GetPosition(1, end));
+                }
+                reader.AdvanceTo(rest.Start, rest.End);
+                if (read.IsCompleted) return null;
+            }
+        }
+        finally { await reader.CompleteAsync(); }
+    }
+
+    public void Dispose() => http.Dispose();
+}
+
+// --------------------------------------------------------------------------------------------------------- endpoints
+
+/// <summary>Counters for /metrics.</summary>
+sealed class Metrics
+{
+    readonly Lock gate = new();
+    readonly SortedDictionary<(string Method, int Code), long> requests = [];
+    long succeeded, failed;
+    public long Reconciles, Errors, ExitHandlers; // approximate under races, which is good enough for rates
+    public DateTimeOffset LastEvent { get; set; }
+
+    public void Request(string method, int code) { lock (gate) requests[(method, code)] = requests.GetValueOrDefault((method, code)) + 1; }
+    public void Finished(Phase phase) { if (phase == Phase.Succeeded) Interlocked.Increment(ref succeeded); else Interlocked.Increment(ref failed); }
+
+    /// <summary>Prometheus text.</summary>
+    public string Render(int queueDepth)
+    {
+        var text = new StringBuilder();
+        void Series(string name, string type, string help, params IEnumerable<(string Labels, long Value)> values)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
+            foreach (var (labels, value) in values) text.Append(CultureInfo.InvariantCulture, $"{name}{labels} {value}\n");
+        }
+        Series("controller_runtime_reconcile_total", "counter", "Keys reconciled.", ("", Reconciles));
+        Series("controller_runtime_reconcile_errors_total", "counter", "Reconciles that are tried again.", ("", Errors));
+        Series("workqueue_depth", "gauge", "Keys waiting for a worker.", ("", queueDepth));
+        lock (gate) Series("rest_client_requests_total", "counter", "Requests to the API server; code 0: no answer.",
+            requests.Select(r => ($"{{code=\"{r.Key.Code}\",method=\"{r.Key.Method}\"}}", r.Value)));
+        Series("omjob_finished_total", "counter", "OMJobs that ended.", ("{outcome=\"succeeded\"}", succeeded), ("{outcome=\"failed\"}", failed));
+        Series("omjob_exit_handlers_total", "counter", "Exit handler pods created.", ("", ExitHandlers));
+        Series("omjob_watch_last_event_timestamp_seconds", "gauge", "When the last watch event came.", ("", Math.Max(0, LastEvent.ToUnixTimeSeconds())));
+        return text.ToString();
+    }
+}
+
+/// <summary>/health, /ready and /metrics.</summary>
+sealed class Endpoints : IDisposable
+{
+    readonly Operator op;
+    readonly TimeProvider time;
+    readonly Metrics metrics;
+    readonly HttpListener listener = new();
+
+    /// <summary>Listens at once: throws HttpListenerException where a port is taken.</summary>
+    public Endpoints(Operator op, Settings settings, TimeProvider time, Metrics metrics, ILogger log)
+    {
+        (this.op, this.time, this.metrics) = (op, time, metrics);
+        string[] hosts = settings.AllAddresses ? ["*"] : ["127.0.0.1", "localhost"];
+        foreach (var port in new[] { settings.HealthPort, settings.MetricsPort }.Where(p => p != 0).Distinct())
+            foreach (var host in hosts) listener.Prefixes.Add($"http://{host}:{port}/");
+        if (listener.Prefixes.Count == 0) return;
+        listener.Start();
+        log.LogInformation("Serving /health, /ready and /metrics on {Addresses}", string.Join(' ', listener.Prefixes));
+    }
+
+    public async Task Serve(CancellationToken stop)
+    {
+        if (!listener.IsListening) return;
+        using var closing = stop.Register(listener.Stop);
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                var context = await listener.GetContextAsync();
+                var (code, text) = Answer(context.Request.Url?.AbsolutePath);
+                context.Response.StatusCode = code;
+                context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
+                context.Response.Close(Encoding.UTF8.GetBytes(text), willBlock: false);
+            }
+            catch (Exception e) when (e is HttpListenerException or ObjectDisposedException or InvalidOperationException) { } // the caller is gone, or we are
+        }
+    }
+
+    (int, string) Answer(string? path) => path switch
+    {
+        "/health" => Say(Unhealthy()),
+        "/ready" => Say(Unready()),
+        "/metrics" => (200, metrics.Render(op.Queue.Depth)),
+        _ => (404, "not found\n"),
+    };
+
+    static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
+
+    /// <summary>Null while the loop turns: a watch or list lasts 210 s at most.</summary>
+    string? Unhealthy() => op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6)) ? "a watch has stopped turning" : null;
+
+    /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
+    string? Unready()
+    {
+        if (op.Watches.Count == 0 || op.Watches.Exists(w => !w.Synced.Task.IsCompleted)) return "the caches are not synced yet";
+        return op.Watches.Exists(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15) || Age(w.Heard) > TimeSpan.FromSeconds(210))
+            ? "a watch is silent" : null;
+    }
+
+    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
+
+    public void Dispose() => listener.Close();
+}
