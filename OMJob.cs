@@ -24,7 +24,9 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 using System.Threading.Channels;
 using k8s;
 using k8s.Authentication;
@@ -234,7 +236,7 @@ sealed record Clocks(TimeSpan StartDeadline, TimeSpan ExitHandlerDeadline, TimeS
 
 // -------------------------------------------------------------------------------------------------------- operator
 
-/// <summary>Sends one request and returns its answer as a value; throws only when cancelled. All I/O passes through it.</summary>
+/// <summary>Sends one request; its answer is a value. Throws only when cancelled. All I/O passes through it.</summary>
 delegate Task<Reply> Send(Request request, CancellationToken stop);
 
 /// <summary>
@@ -243,10 +245,24 @@ delegate Task<Reply> Send(Request request, CancellationToken stop);
 /// </summary>
 sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
 {
+    /// <summary>All that is known about one OMJob and its pods.</summary>
+    sealed class Entry(Key key)
+    {
+        public readonly Key Key = key;
+        /// <summary>The job, its pods, and tombstones of what went since the key was last taken.</summary>
+        public readonly List<Held> Held = [];
+        public int Failures; // of requests, in a row
+        public int Refusals; // of a pod's creation, in a row
+        public DateTimeOffset RetryAt; // no pod is created before then
+        public bool NamespaceAsked;
+        public long DeleteSlot; // timestamp; 0: none taken
+        public Fact? LastFact;
+        public Job? Job => Held.OfType<Job>().FirstOrDefault();
+    }
+
     readonly Random random = seeded ?? Random.Shared;
-    readonly Lock gate = new(); // guards entries, homes and what they hold
-    readonly Dictionary<Key, Entry> entries = [];
-    readonly Dictionary<Key, Entry> homes = []; // by the pod's namespace and name: the entry that holds the pod
+    readonly Lock gate = new(); // guards entries and what they hold
+    readonly Dictionary<Key, Entry> entries = []; // by the key of the OMJob, and by that of each of its pods
     readonly Channel<Fact> facts = Channel.CreateBounded<Fact>(10_000);
     readonly ServerClock clock = new(time);
     readonly Metrics metrics = new();
@@ -256,77 +272,62 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     internal List<Watch> Watches { get; } = [];
     DateTimeOffset Now => clock.Now;
 
-    /// <summary>All that is known about one OMJob and its pods.</summary>
-    sealed class Entry(Key key)
-    {
-        public readonly Key Key = key;
-        public readonly List<Pod> Pods = [];
-        public Job? Job;
-        /// <summary>Versions of what was seen deleted since the key was last taken: a late answer must not revive it.</summary>
-        public readonly Dictionary<string, string> Gone = [];
-        public int Failures; // of requests, in a row
-        public int Refusals; // of a pod's creation, in a row
-        public DateTimeOffset RetryAt;
-        public bool NamespaceAsked;
-        public long DeleteSlot;
-        public Fact? LastFact;
-    }
-
     // ----- start and stop
 
     /// <summary>Runs until <paramref name="stop"/>, then finishes the writes under way; returns the exit code.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
-        // In this order, so that the job of a pod that is listed is listed too.
-        foreach (var ns in settings.Namespaces) Watches.Add(new(Paths.All(ns, "pods") + $"?labelSelector={Labels.Name}", ns, true));
-        foreach (var ns in settings.Namespaces) Watches.Add(new(Paths.All(ns, "omjobs") + "?", ns, false));
+        // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.
+        Watches.AddRange(settings.Namespaces.Select(Watch.Pods));
+        Watches.AddRange(settings.Namespaces.Select(Watch.Jobs));
         using var endpoints = new Endpoints(this, settings, time, metrics, log);
         using var cut = new CancellationTokenSource();
-        var background = new List<Task> { endpoints.Serve(stop), Queue.RunTimers(stop), SendFacts(cut.Token) };
-        foreach (var watch in Watches)
+        var told = SendFacts(cut.Token);
+        var loops = new List<Task> { endpoints.Serve(), Queue.RunTimers(stop) };
+        foreach (var kind in (Kind[])[Kind.Pod, Kind.OMJob])
         {
-            background.Add(RunWatch(watch, stop));
-            if (watch.OfPods) await watch.Synced.Task.WaitAsync(stop).Quietly();
+            loops.AddRange(Watches.Where(w => w.Kind == kind).Select(w => RunWatch(w, stop)));
+            await Task.WhenAll(Watches.Where(w => w.Kind == kind).Select(w => w.Synced.Task)).WaitAsync(stop).Quietly();
         }
-        foreach (var watch in Watches) await watch.Synced.Task.WaitAsync(stop).Quietly();
         var workers = Enumerable.Range(0, settings.Workers).Select(_ => Work(stop, cut.Token)).ToArray();
         await Task.Delay(Timeout.InfiniteTimeSpan, time, stop).Quietly();
         log.LogInformation("Stopping: finishing the writes under way");
         await Task.WhenAll(workers).WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
         facts.Writer.Complete();
-        await background[2].WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
-        cut.Cancel();
+        await told.WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
+        await cut.CancelAsync();
         return 0;
     }
 
-    /// <summary>Drops our finalizers from every OMJob and pod in the namespaces (F6); returns the exit code.</summary>
+    /// <summary>Drops our finalizers from every OMJob and pod of the namespaces (F6); returns the exit code.</summary>
     public async Task<int> Release(string[] namespaces, CancellationToken stop)
     {
         var (released, failed) = (0, 0);
-        async Task Count(Task<Reply> sent)
+        foreach (var watch in namespaces.SelectMany(ns => (Watch[])[Watch.Pods(ns), Watch.Jobs(ns)]))
         {
-            var reply = await sent;
-            if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
-            else { failed++; log.LogError("{Words}", reply.Words); }
-        }
-        foreach (var ns in namespaces)
-        {
-            var pods = await List(Paths.All(ns, "pods") + $"?labelSelector={Labels.Name}", Json.Default.ListOfPodObject,
-                async pod => { if (pod.ToPod(Now) is { HasFinalizer: true } held) await Count(ReleasePod(held, stop)); }, stop);
-            var jobs = await List(Paths.All(ns, "omjobs") + "?", Json.Default.ListOfJobObject, async found =>
-            {
-                for (var job = found.ToJob(); job is { HasFinalizer: true };)
-                {
-                    var reply = await PatchFinalizers(job, [.. job.Finalizers.Where(f => f != Job.Finalizer)], stop);
-                    var again = reply.Outcome == Outcome.Conflict ? await AskJob(job.Key, stop) : default;
-                    if (again.Job is null) await Count(Task.FromResult(reply));
-                    job = again.Job;
-                }
-            }, stop);
-            foreach (var reply in new[] { pods.Reply, jobs.Reply }.Where(r => !r.Ok)) await Count(Task.FromResult(reply));
+            var (listed, _) = await List(watch, found => ReleaseOne(found.ToHeld(Now)), stop);
+            if (!listed.Ok) Count(listed);
         }
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
+
+        async Task ReleaseOne(Held? held)
+        {
+            if (held is Pod { HasFinalizer: true } pod) Count(await ReleasePod(pod, stop));
+            for (var job = held as Job; job is { HasFinalizer: true };)
+            {
+                var reply = await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
+                job = reply.Outcome == Outcome.Conflict ? (await AskJob(job.Key, stop)).Job : null;
+                if (job is null) Count(reply);
+            }
+        }
+
+        void Count(Reply reply)
+        {
+            if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
+            else failed++;
+            if (!reply.Ok) log.LogError("{Words}", reply.Words);
+        }
     }
 
     // ----- list and watch
@@ -338,53 +339,54 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             watch.Turned = time.GetTimestamp();
             var listing = watch.Version is null;
             var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
-            if (watch.Connected) watch.Lost = time.GetTimestamp();
-            watch.Connected = false;
-            if (stop.IsCancellationRequested) return;
+            if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
             // A stream that ends by itself is normal; one that ends at once, again and again, is not.
-            if (reply.Ok && (listing || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1))) { failures = 0; continue; }
-            failures++;
+            var lived = listing || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1);
+            failures = reply.Ok && lived ? 0 : failures + 1;
             if (failures > 1)
-                log.LogWarning("Watch of {Path} failed {Failures} times in a row: {Words}", watch.Path, failures, reply.Words);
-            await Task.Delay(Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15)), time, stop).Quietly();
+                log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
+            var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
+            if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
         }
     }
 
     async Task<Reply> ListAll(Watch watch, CancellationToken stop)
     {
         var seen = new HashSet<Key>();
-        var (reply, version) = watch.OfPods
-            ? await List(watch.Path, Json.Default.ListOfPodObject, item => { if (See(item.ToPod(Now)) is { } key) seen.Add(key); return Task.CompletedTask; }, stop)
-            : await List(watch.Path, Json.Default.ListOfJobObject, item => { if (See(item.ToJob()) is { } key) seen.Add(key); return Task.CompletedTask; }, stop);
-        if (!reply.Ok || version is null) return reply;
+        var (reply, version) = await List(watch, Take, stop);
+        if (!reply.Ok) return reply;
         lock (gate)
         {
-            foreach (var entry in entries.Values.Where(e => watch.Namespace is "" || e.Key.Namespace == watch.Namespace).ToArray())
-            {
-                if (!watch.OfPods && entry.Job is { } job && !seen.Contains(job.Key) && !Versions.Newer(job.Version, version)) Gone(entry, job);
-                if (watch.OfPods) foreach (var pod in entry.Pods.Where(p => !seen.Contains(p.Key) && !Versions.Newer(p.Version, version)).ToArray()) Gone(entry, pod);
-            }
+            var missing = entries.Values.SelectMany(e => e.Held).Where(h => h.Key.Kind == watch.Kind && h is not Tombstone
+                && watch.Covers(h.Key) && !seen.Contains(h.Key) && !Versions.Newer(h.Version, version!));
+            foreach (var held in missing.ToArray()) Bury(held);
         }
-        watch.Version = version;
-        watch.Heard = time.GetTimestamp();
+        (watch.Version, watch.Heard) = (version, time.GetTimestamp());
         watch.Synced.TrySetResult();
         return reply;
+
+        Task Take(IApiObject found)
+        {
+            if (See(found.ToHeld(Now)) is { } key) seen.Add(key);
+            return Task.CompletedTask;
+        }
     }
 
-    /// <summary>Gets a list page by page; returns the last answer and the list's version (null where it failed).</summary>
-    async Task<(Reply Reply, string? Version)> List<T>(
-        string path, System.Text.Json.Serialization.Metadata.JsonTypeInfo<ListOf<T>> type, Func<T, Task> take, CancellationToken stop)
+    /// <summary>Gets a list page by page; returns the last answer and, where that is Ok, the list's version.</summary>
+    async Task<(Reply Reply, string? Version)> List(Watch watch, Func<IApiObject, Task> take, CancellationToken stop)
     {
-        for (string? next = null; ;)
+        for (var next = ""; ;)
         {
-            var token = next is null ? "" : $"&continue={Uri.EscapeDataString(next)}";
-            var reply = await Call(new(HttpMethod.Get, $"{path}&limit=500{token}") { Timeout = TimeSpan.FromSeconds(60) }, stop);
+            var page = next.Length == 0 ? "" : $"&continue={Uri.EscapeDataString(next)}";
+            var path = $"{watch.Path}limit=500{page}";
+            var reply = await Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(60) }, stop);
             if (!reply.Ok) return (reply, null);
-            if (reply.Read(type) is not { } page) return (reply with { Code = 0, Fault = "the list cannot be read" }, null);
-            foreach (var item in page.Items ?? []) await take(item);
-            next = page.Metadata?.Continue;
-            if (string.IsNullOrEmpty(next)) return (reply, page.Metadata?.ResourceVersion);
+            if (reply.Read(watch.ListType) is not IList { Metadata.ResourceVersion: { } version } list)
+                return (new Reply(0, []) { Fault = "the list cannot be read" }, null);
+            foreach (var item in list.Items) await take(item);
+            next = list.Metadata.Continue ?? "";
+            if (next.Length == 0) return (reply, version);
         }
     }
 
@@ -392,8 +394,12 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     Task<Reply> Follow(Watch watch, CancellationToken stop)
     {
         var seconds = random.Next(150, 200);
-        var path = $"{watch.Path}&watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
-        return Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(seconds + 10), OnLine = line => Take(watch, line) }, stop);
+        var from = $"watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
+        return Call(new(HttpMethod.Get, watch.Path + from)
+        {
+            Timeout = TimeSpan.FromSeconds(seconds + 10),
+            OnLine = line => Take(watch, line),
+        }, stop);
     }
 
     /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
@@ -403,33 +409,64 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (line.IsEmpty) return null; // the stream is open
         try
         {
-            var span = line.Span;
-            if (span.StartsWith("{\"type\":\"ERROR\""u8))
+            if (line.Span.StartsWith("{\"type\":\"ERROR\""u8))
             {
-                var error = JsonSerializer.Deserialize(span, Json.Default.WatchEventStatusObject)?.Object;
+                var error = JsonSerializer.Deserialize(line.Span, Json.Default.WatchEventStatusObject)?.Object;
                 return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
             }
+            var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
             metrics.LastEvent = Now;
-            if (watch.OfPods)
-            {
-                var seen = JsonSerializer.Deserialize(span, Json.Default.WatchEventPodObject);
-                if (seen?.Type is "BOOKMARK" || See(seen?.Object?.ToPod(Now), seen?.Type is "DELETED") is not null) watch.Version = seen!.Object!.Metadata.ResourceVersion;
-            }
-            else
-            {
-                var seen = JsonSerializer.Deserialize(span, Json.Default.WatchEventJobObject);
-                if (seen?.Type is "BOOKMARK" || See(seen?.Object?.ToJob(), seen?.Type is "DELETED") is not null) watch.Version = seen!.Object!.Metadata.ResourceVersion;
-            }
+            if (change?.Type != "BOOKMARK") See(change?.Object?.ToHeld(Now), change?.Type == "DELETED");
+            watch.Version = change?.Object?.Metadata.ResourceVersion ?? watch.Version;
         }
-        catch (JsonException e)
+        catch (JsonException e) // one unreadable object must not stop the others; the path tells no value
         {
-            // One unreadable object must not stop the others; the exception's text has no values, only a path.
-            log.LogError("Unreadable watch event on {Path}: {Where}", watch.Path, e.Path);
+            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, e.Path);
         }
         return null;
     }
 
     // ----- cache
+
+    /// <summary>
+    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held, and
+    /// requeues its OMJob's key. Returns the object's own key.
+    /// </summary>
+    Key? See(Held? seen, bool deleted = false, bool live = false)
+    {
+        if (seen is null) return null;
+        lock (gate)
+        {
+            if (!entries.TryGetValue(seen.Key, out var entry)) entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
+            var held = entry.Held.Find(h => h.Key == seen.Key);
+            if (live && held is Job same && same.Version == seen.Version)
+                entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = Now, Stale = false };
+            if (held is not null && !Versions.Newer(seen.Version, held.Version)
+                && !(deleted && held is not Tombstone && seen.Version == held.Version)) return seen.Key;
+            if (deleted || seen.IsGone) { Bury(seen, entry); return seen.Key; }
+            if (seen is Job job && held?.Uid != job.Uid)
+                (entry.Refusals, entry.RetryAt, entry.NamespaceAsked, entry.DeleteSlot) = (0, default, false, 0);
+            if (held is not null) entry.Held.Remove(held);
+            entry.Held.Add(seen.After(held, live ? Now : null));
+            entries[seen.Key] = entry;
+            Queue.Add(entry.Key);
+            return seen.Key;
+        }
+    }
+
+    /// <summary>Leaves a tombstone, so that a late answer does not revive the object, and requeues the key.</summary>
+    void Bury(Held gone, Entry? entry = null)
+    {
+        lock (gate)
+        {
+            if (entry is null && !entries.TryGetValue(gone.Key, out entry)) return;
+            entry.Held.RemoveAll(h => h.Key == gone.Key);
+            entry.Held.Add(new Tombstone { Key = gone.Key, Uid = gone.Uid, Version = gone.Version });
+            entries[gone.Key] = entry;
+            entry.RetryAt = default; // what stood in the way of a creation may have been this pod
+            Queue.Add(entry.Key);
+        }
+    }
 
     Entry EntryFor(Key key)
     {
@@ -437,77 +474,29 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         return entry;
     }
 
-    /// <summary>Takes what the API server says of a job unless something newer is held, and requeues it.</summary>
-    Key? See(Job? job, bool deleted = false, bool live = false)
-    {
-        if (job is null) return null;
-        lock (gate)
-        {
-            var entry = EntryFor(job.Key);
-            var held = entry.Job;
-            if (live && held?.Version == job.Version) held = entry.Job = held with { SeenLive = Now };
-            if (entry.Gone.TryGetValue("", out var gone) && !Versions.Newer(job.Version, gone)) return job.Key;
-            if (held is not null && (deleted ? Versions.Newer(held.Version, job.Version) : !Versions.Newer(job.Version, held.Version))) return job.Key;
-            if (deleted || job is { Deleting: true, Finalizers.Length: 0 }) Gone(entry, job);
-            else
-            {
-                if (held?.Uid != job.Uid) (entry.Refusals, entry.RetryAt, entry.NamespaceAsked, entry.DeleteSlot) = (0, default, false, 0);
-                // Newer than what was seen live is as good as live.
-                entry.Job = job with { SeenLive = live ? Now : held?.Uid == job.Uid ? held.SeenLive : null };
-            }
-        }
-        Queue.Add(job.Key);
-        return job.Key;
-    }
-
-    /// <summary>The same for a pod; its job's key is requeued.</summary>
-    Key? See(Pod? pod, bool deleted = false)
-    {
-        if (pod is null) return null;
-        Key key;
-        lock (gate)
-        {
-            if (!homes.TryGetValue(pod.Key, out var entry)) entry = EntryFor(HomeOf(pod));
-            key = entry.Key;
-            var held = entry.Pods.Find(p => p.Name == pod.Name);
-            if (entry.Gone.TryGetValue(pod.Name, out var gone) && !Versions.Newer(pod.Version, gone)) return pod.Key;
-            if (held is not null && (deleted ? Versions.Newer(held.Version, pod.Version) : !Versions.Newer(pod.Version, held.Version))) return pod.Key;
-            if (deleted || pod is { Deleting: true, FinalizerCount: 0, GracePeriod: 0 }) Gone(entry, pod);
-            else
-            {
-                if (held is not null) entry.Pods.Remove(held);
-                // P: a kubelet may report the phase seconds before the container; the clock runs from the first sighting.
-                if (held?.Uid == pod.Uid && held.FailedSeen is { } since && pod.FailedSeen is not null) pod = pod with { FailedSeen = since };
-                entry.Pods.Add(pod);
-                homes[pod.Key] = entry;
-            }
-        }
-        Queue.Add(key);
-        return pod.Key;
-    }
-
     /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name that does not fit.</summary>
     Key HomeOf(Pod pod)
     {
-        var byLabel = new Key(pod.Namespace, pod.JobName);
-        if (pod.HasOwner || pod.JobName.Length < 63 || entries.ContainsKey(byLabel)) return byLabel;
-        return entries.Values.FirstOrDefault(e => e.Job?.Uid == pod.JobUid && e.Key.Namespace == pod.Namespace)?.Key ?? byLabel;
+        var named = new Key(pod.Namespace, pod.JobName);
+        if (pod.HasOwner || pod.JobName.Length < 63 || entries.ContainsKey(named)) return named;
+        var cut = entries.Values.FirstOrDefault(e => e.Key.Namespace == pod.Namespace && e.Job?.Uid == pod.JobUid);
+        return cut?.Key ?? named;
     }
 
-    void Gone(Entry entry, Job job)
+    /// <summary>What is held for a key, without tombstones: no answer to a request of ours is due when it is taken.</summary>
+    (Entry? Entry, Job? Job, Pod[] Pods) Observe(Key key)
     {
-        entry.Job = null;
-        entry.Gone[""] = job.Version;
-        Queue.Add(entry.Key);
-    }
-
-    void Gone(Entry entry, Pod pod)
-    {
-        entry.Pods.RemoveAll(p => p.Name == pod.Name);
-        homes.Remove(pod.Key);
-        entry.Gone[pod.Name] = pod.Version;
-        entry.RetryAt = default; // what stood in the way of a creation may be this pod
-        Queue.Add(entry.Key);
+        lock (gate)
+        {
+            if (!entries.TryGetValue(key, out var entry)) return default;
+            foreach (var tombstone in entry.Held.OfType<Tombstone>().ToArray())
+            {
+                entry.Held.Remove(tombstone);
+                if (tombstone.Key != key) entries.Remove(tombstone.Key);
+            }
+            if (entry.Held.Count == 0) entries.Remove(key);
+            return (entry, entry.Job, [.. entry.Held.OfType<Pod>()]);
+        }
     }
 
     // ----- reconcile
@@ -529,7 +518,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 #pragma warning restore CA1031
             {
                 metrics.Errors++;
-                log.LogError("{Namespace}/{Name}: reconcile failed: {Type} at {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
+                log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
                 Queue.AddAfter(key, TimeSpan.FromSeconds(30));
             }
             finally { Queue.Done(key); }
@@ -538,16 +527,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     async Task Reconcile(Key key, CancellationToken stop)
     {
-        Job? job;
-        Pod[] pods;
-        Entry? entry;
-        lock (gate)
-        {
-            if (!entries.TryGetValue(key, out entry)) return;
-            entry.Gone.Clear(); // no answer to a request of ours is due for this key
-            if (entry is { Job: null, Pods.Count: 0 }) { entries.Remove(key); return; }
-            (job, pods) = (entry.Job, [.. entry.Pods]);
-        }
+        var (entry, job, pods) = Observe(key);
+        if (entry is null) return;
         var asked = false;
         foreach (var pod in pods)
         {
@@ -555,11 +536,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             if (!asked)
             {
                 (var reply, job) = await AskJob(key, stop);
-                if (reply.Outcome is not (Outcome.Ok or Outcome.NotFound)) { Retry(entry, reply); return; }
+                if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(entry, reply); return; }
                 asked = true;
             }
             if (Protocol.Stray(job, pod, Now, clocks) is not { } stray) continue;
-            log.LogWarning("{Namespace}/{Name}: {Why}: {Pod}", key.Namespace, key.Name, stray.Why, pod.Name);
+            log.LogWarning("{Namespace}/{Name}: {Pod} is a {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
             if (job is not null && stray.Fact is { } fact) Tell(entry, job, fact);
             await Do(entry, job, stray, stop);
             return;
@@ -570,10 +551,10 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     async Task DecideAndAct(Entry entry, Job job, Pod[] pods, CancellationToken stop)
     {
         PodView View(string name) => new(pods.FirstOrDefault(p => p.Name == name)) { RetryAt = entry.RetryAt };
-        var (main, exit) = (View(Pods.MainName(job)), View(Pods.ExitName(job)));
-        for (var round = 0; round < 8; round++)
+        PodView? main = View(Pods.MainName(job)), exit = View(Pods.ExitName(job));
+        for (var round = 0; round < 8 && main is not null && exit is not null; round++)
         {
-            // G20: the collector, done with orphaning, has taken the owner reference from the main pod and left no other sign.
+            // G20: the collector, done with orphaning, has taken the owner reference and left no other sign.
             var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
             job = job with { NamespaceAsked = entry.NamespaceAsked, Orphaning = orphaning };
             var decision = Protocol.Decide(job, main, exit, Now, clocks);
@@ -589,30 +570,13 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                     if (live?.Uid != job.Uid) return;
                     job = live;
                     break;
-                case Act.AskMain:
-                    if (await AskPod(entry, Pods.MainName(job), stop) is not { } seen) return;
-                    main = seen;
-                    break;
-                case Act.AskNamespace:
-                    var dry = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All"), stop);
-                    if (dry.Code == 0) { Retry(entry, dry); return; }
-                    entry.NamespaceAsked = true;
-                    if (dry.Outcome == Outcome.NamespaceGoing) exit = PodView.NamespaceGoing;
-                    break;
-                case Act.CreateMain:
-                    if (await Create(entry, job, PodType.Main, stop) is not { } created) return;
-                    main = created;
-                    break;
-                case Act.CreateExit:
-                    if (await Create(entry, job, PodType.ExitHandler, stop) is not { } createdExit) return;
-                    exit = createdExit;
-                    break;
-                default:
-                    await Do(entry, job, decision, stop);
-                    return;
+                case Act.AskMain: main = await AskPod(entry, Pods.MainName(job), stop); break;
+                case Act.AskNamespace: exit = await AskNamespace(entry, job, exit, stop); break;
+                case Act.CreateMain: main = await Create(entry, job, PodType.Main, stop); break;
+                case Act.CreateExit: exit = await Create(entry, job, PodType.ExitHandler, stop); break;
+                default: await Do(entry, job, decision, stop); return;
             }
         }
-        Retry(entry, new Reply(0, []) { Fault = "no decision was reached" });
     }
 
     // ----- actions
@@ -620,33 +584,27 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     /// <summary>Does what was decided, one request, and takes its answer.</summary>
     async Task Do(Entry entry, Job? job, Decision decision, CancellationToken stop)
     {
-        var pod = decision.Pod;
+        var pod = decision.Pod!;
         switch (decision.Act)
         {
             case Act.AddFinalizer:
-                TakeJob(entry, job!, await PatchFinalizers(job!, [.. job!.Finalizers, Job.Finalizer], stop));
+                TakeJob(entry, job!, await PatchFinalizers(job!, job!.Finalizers.Append(Job.Finalizer), stop));
                 break;
             case Act.DropFinalizer:
-                TakeJob(entry, job!, await PatchFinalizers(job!, [.. job!.Finalizers.Where(f => f != decision.Why)], stop));
+                TakeJob(entry, job!, await PatchFinalizers(job!, job!.Finalizers.Where(f => f != decision.Why), stop));
                 break;
-            case Act.WriteStatus:
-                await WriteStatus(entry, job!, decision, stop);
-                break;
-            case Act.Block:
-                await Block(entry, job!, PodType.Main, decision.Why, stop);
-                break;
-            case Act.ReleasePod:
-                TakePod(entry, pod!, await ReleasePod(pod!, stop));
-                break;
+            case Act.WriteStatus: await WriteStatus(entry, job!, decision, stop); break;
+            case Act.Block: await Block(entry, job!, PodType.Main, decision.Why, stop); break;
+            case Act.DeleteJob: await DeleteExpired(entry, job!, stop); break;
+            case Act.ReleasePod: TakePod(entry, pod, await ReleasePod(pod, stop)); break;
             case Act.RestoreLabels:
-                TakePod(entry, pod!, await Call(new(HttpMethod.Patch, Paths.Pod(pod!.Key), Pods.LabelPatch(job!, pod), MediaTypes.Merge), stop));
+                var labels = Pods.LabelPatch(job!, pod);
+                TakePod(entry, pod, await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), labels, MediaTypes.Merge), stop));
                 break;
             case Act.DeletePod:
-                Log(entry.Key, $"deleting {pod!.Name}: {decision.Why}");
-                TakePod(entry, pod, await Call(new(HttpMethod.Delete, Paths.Pod(pod.Key), Bodies.Delete(pod.Uid, null)), stop));
-                break;
-            case Act.DeleteJob:
-                await DeleteExpired(entry, job!, stop);
+                Log(entry.Key, $"Deleting {pod.Name}: {decision.Why}");
+                var body = Bodies.Delete(pod.Uid, null);
+                TakePod(entry, pod, await Call(new(HttpMethod.Delete, Paths.Of(pod.Key), body), stop));
                 break;
         }
     }
@@ -654,29 +612,28 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
     async Task<PodView?> Create(Entry entry, Job job, PodType type, CancellationToken stop)
     {
+        var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
         var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
-        var name = type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job);
         switch (reply.Outcome)
         {
             case Outcome.Ok:
                 (entry.Refusals, entry.Failures) = (0, 0);
+                Log(entry.Key, $"Created {name}");
+                Tell(entry, job, main
+                    ? new("MainPodCreated", $"Created main pod {name}")
+                    : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
+                if (!main) metrics.ExitHandlers++;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
                 See(pod);
-                var fact = new Fact(type == PodType.Main ? "MainPodCreated" : "ExitHandlerCreated", $"Created {(type == PodType.Main ? "main" : "exit handler")} pod {name}");
-                Tell(entry, job, fact);
-                Log(entry.Key, fact.Message);
-                if (type == PodType.ExitHandler) metrics.ExitHandlers++;
                 return pod is null ? null : new PodView(pod);
-            case Outcome.Exists: // D4: with our UID this is success; Decide looks whose it is
+            case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
                 if (found is not { Sight: Sight.Absent }) return found;
-                await Block(entry, job, type, reply.Words, stop); // refused with 409 and yet not there: a webhook, a quota's conflict
+                await Block(entry, job, type, reply.Words, stop); // not there after all: a webhook, a quota's conflict
                 return null;
-            case Outcome.Invalid:
-                return PodView.Refused(Secrets.Redact(reply.Words, job));
-            case Outcome.NamespaceGoing:
-                return PodView.NamespaceGoing;
-            case Outcome.Fault or Outcome.Unauthorized when reply.Code is 0 or 401:
+            case Outcome.Invalid: return PodView.Refused(Secrets.Redact(reply.Words, job));
+            case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
+            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
                 Retry(entry, reply);
                 return null;
             default:
@@ -688,32 +645,33 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
     async Task Block(Entry entry, Job job, PodType type, string words, CancellationToken stop, TimeSpan? after = null)
     {
-        entry.Refusals++;
-        var delay = after ?? Backoff(entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+        var main = type == PodType.Main;
+        var text = Text.Cut($"{(main ? "Main pod" : "exit handler")} is blocked: {words}");
+        var delay = after ?? Backoff(++entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
         entry.RetryAt = Now + delay;
-        var (main, text) = (type == PodType.Main, Text.Cut($"{(type == PodType.Main ? "Main pod" : "exit handler")} is blocked: {words}"));
-        // H2: the same refusal again is told at the 1st, 2nd, 4th, 8th … time only.
-        if (int.IsPow2(entry.Refusals))
+        if (int.IsPow2(entry.Refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
-            log.LogWarning("{Namespace}/{Name}: {Text} (attempt {Attempt})", job.Namespace, job.Name, text, entry.Refusals);
+            log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, entry.Refusals);
             Tell(entry, job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), entry.Refusals);
         }
         var message = main ? text : Text.Join(job.Status.MainWords, text);
         if (job.Status.Message != message)
-            await WriteStatus(entry, job, new(Act.WriteStatus, text) { Status = job.Status with { Message = message } }, stop);
+        {
+            var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
+            await WriteStatus(entry, job, said, stop);
+        }
         Queue.AddAfter(entry.Key, delay);
     }
 
     async Task WriteStatus(Entry entry, Job job, Decision decision, CancellationToken stop)
     {
-        var status = decision.Status!;
-        var reply = await Call(new(HttpMethod.Patch, Paths.Job(job.Key) + "/status", Bodies.Status(job, status), MediaTypes.Merge), stop);
-        if (!TakeJob(entry, job, reply)) return;
-        if (job.Status.Phase != status.Phase)
-        {
-            log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}", job.Namespace, job.Name, job.Status.Phase, status.Phase, decision.Why);
-            if (status.Phase.IsFinished()) metrics.Finished(status.Phase);
-        }
+        var (from, to) = (job.Status.Phase, decision.Status!.Phase);
+        var path = Paths.Of(job.Key) + "/status";
+        var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status), MediaTypes.Merge);
+        if (!TakeJob(entry, job, await Call(patch, stop))) return;
+        if (from != to)
+            log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}", job.Namespace, job.Name, from, to, decision.Why);
+        if (from != to && to.IsFinished()) metrics.Finished(to);
         if (decision.Fact is { } fact) Tell(entry, job, fact);
     }
 
@@ -721,25 +679,23 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     async Task DeleteExpired(Entry entry, Job job, CancellationToken stop)
     {
         var now = time.GetTimestamp();
-        if (entry.DeleteSlot == 0)
+        lock (gate)
         {
-            lock (gate)
-            {
-                entry.DeleteSlot = Math.Max(now, nextDelete);
-                nextDelete = entry.DeleteSlot + time.TimestampFrequency / 50;
-            }
+            if (entry.DeleteSlot == 0)
+                nextDelete = (entry.DeleteSlot = Math.Max(now, nextDelete)) + time.TimestampFrequency / 50;
         }
         if (entry.DeleteSlot > now) { Queue.AddAfter(entry.Key, time.GetElapsedTime(now, entry.DeleteSlot)); return; }
         entry.DeleteSlot = 0;
-        Log(entry.Key, "deleting the OMJob: its TTL is over");
-        TakeJob(entry, job, await Call(new(HttpMethod.Delete, Paths.Job(job.Key), Bodies.Delete(job.Uid, job.Version)), stop));
+        Log(entry.Key, "Deleting the OMJob: its TTL is over");
+        var body = Bodies.Delete(job.Uid, job.Version);
+        TakeJob(entry, job, await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop));
     }
 
-    Task<Reply> PatchFinalizers(Job job, string[] finalizers, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, Paths.Job(job.Key), Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
+    Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
+        Call(new(HttpMethod.Patch, Paths.Of(job.Key), Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
 
     Task<Reply> ReleasePod(Pod pod, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, Paths.Pod(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
+        Call(new(HttpMethod.Patch, Paths.Of(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
     bool TakeJob(Entry entry, Job job, Reply reply)
@@ -748,72 +704,82 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         {
             case Outcome.Ok:
                 entry.Failures = 0;
+                // The answer to a DELETE may be a Status instead.
                 if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) See(answer, live: true);
                 return true;
-            case Outcome.NotFound:
-                lock (gate) if (entry.Job?.Uid == job.Uid) Gone(entry, job);
-                return false;
+            case Outcome.NotFound: Bury(job); break;
             case Outcome.Conflict: // observe again, never try harder
-                lock (gate) if (entry.Job?.Version == job.Version) entry.Job = entry.Job with { Stale = true };
+                lock (gate)
+                {
+                    var at = entry.Held.FindIndex(h => h is Job held && held.Version == job.Version);
+                    if (at >= 0) entry.Held[at] = ((Job)entry.Held[at]) with { Stale = true };
+                }
                 Queue.Add(entry.Key);
-                return false;
-            default:
-                Retry(entry, reply);
-                return false;
+                break;
+            default: Retry(entry, reply); break;
         }
+        return false;
     }
 
     /// <summary>Takes the answer of a write to a pod: the pod, or that it is gone.</summary>
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
-        if (reply.Ok && reply.Read(Json.Default.PodObject) is { Metadata.Uid: { Length: > 0 } uid } answer && uid == pod.Uid) See(answer.ToPod(Now));
-        else if (reply.Ok || reply.Outcome is Outcome.NotFound) { lock (gate) Gone(entry, pod); }
-        else if (reply.Outcome is Outcome.Conflict) // another UID by that name, or a newer version: look again
-            Queue.AddAfter(entry.Key, Backoff(++entry.Failures, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(10)));
-        else Retry(entry, reply);
+        var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
+        if (answer?.Uid == pod.Uid) See(answer);
+        else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod);
+        else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
 
     /// <summary>A live GET of the job; null where it is gone or could not be asked.</summary>
     async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
     {
-        var reply = await Call(new(HttpMethod.Get, Paths.Job(key)), stop);
-        var job = reply.Ok ? reply.Read(Json.Default.JobObject)?.ToJob() : null;
-        See(job, live: true);
+        var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
+        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: true);
         lock (gate)
         {
-            if (!entries.TryGetValue(key, out var entry)) return (reply, job);
-            if (reply.Outcome == Outcome.NotFound && entry.Job is { } held) Gone(entry, held);
-            return (reply, reply.Ok ? entry.Job : null);
+            var held = entries.GetValueOrDefault(key)?.Job;
+            if (reply.Outcome == Outcome.NotFound && held is not null) Bury(held);
+            return (reply, reply.Ok ? held : null);
         }
     }
 
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
     async Task<PodView?> AskPod(Entry entry, string name, CancellationToken stop)
     {
-        var reply = await Call(new(HttpMethod.Get, Paths.Pod(new(entry.Key.Namespace, name))), stop);
+        var reply = await Call(new(HttpMethod.Get, Paths.Of(new(entry.Key.Namespace, name, Kind.Pod))), stop);
         if (reply.Outcome == Outcome.NotFound) return PodView.Absent with { RetryAt = entry.RetryAt };
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
-            if (pod.JobName.Length > 0 && !pod.LostLabels) See(pod); // else the watch would never tell us its end
+            if (!pod.LostLabels) See(pod); // of one without labels the watch would never tell the end
             return new PodView(pod) { RetryAt = entry.RetryAt };
         }
         Retry(entry, reply);
         return null;
     }
 
+    /// <summary>G10: a dry run of the exit pod tells whether the namespace is going; null where it could not be asked.</summary>
+    async Task<PodView?> AskNamespace(Entry entry, Job job, PodView exit, CancellationToken stop)
+    {
+        var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All"), stop);
+        entry.NamespaceAsked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
+        if (!entry.NamespaceAsked) Retry(entry, reply);
+        return !entry.NamespaceAsked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
+    }
+
     void Retry(Entry entry, Reply reply)
     {
         entry.Failures++;
         metrics.Errors++;
-        var delay = reply.RetryAfter ?? Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
         if (int.IsPow2(entry.Failures))
             log.LogWarning("{Namespace}/{Name}: {Words}; trying again", entry.Key.Namespace, entry.Key.Name, reply.Words);
-        Queue.AddAfter(entry.Key, delay);
+        var delay = Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
+        Queue.AddAfter(entry.Key, reply.RetryAfter ?? delay);
     }
 
     /// <summary>Doubling from <paramref name="first"/> up to <paramref name="most"/>, the last fifth of it at random.</summary>
     TimeSpan Backoff(int failures, TimeSpan first, TimeSpan most) =>
-        TimeSpan.FromTicks(Math.Min(most.Ticks, first.Ticks << Math.Min(failures - 1, 20))) * (0.8 + 0.2 * random.NextDouble());
+        TimeSpan.FromTicks(Math.Min(most.Ticks, first.Ticks << Math.Clamp(failures - 1, 0, 20)))
+            * (0.8 + 0.2 * random.NextDouble());
 
     async Task<Reply> Call(Request request, CancellationToken stop)
     {
@@ -830,24 +796,27 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     /// <summary>Puts an event on its way; it never holds up the protocol. The same fact again raises its count.</summary>
     void Tell(Entry entry, Job job, Fact fact, int count = 1)
     {
-        var last = entry.LastFact;
-        var again = last is not null && last.Action == fact.Action && last.Message == fact.Message;
-        entry.LastFact = fact = again
-            ? last! with { Count = count }
-            : fact with { Job = job, Count = count, First = Now, Name = Names.Fit(job.Name, 230, "omjob") + $".{Now.Ticks:x}{random.Next(4096):x3}" };
-        if (!facts.Writer.TryWrite(fact with { Last = Now })) log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", job.Namespace, job.Name);
+        var now = Now;
+        var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
+        var name = $"{Names.Fit(job.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
+        fact = again ?? fact with { First = now, Name = name, Job = job with { Spec = default } };
+        entry.LastFact = fact = fact with { Count = count, Last = now };
+        if (!facts.Writer.TryWrite(fact))
+            log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", job.Namespace, job.Name);
     }
 
     async Task SendFacts(CancellationToken stop)
     {
         while (await facts.Reader.WaitToReadAsync(CancellationToken.None) && facts.Reader.TryRead(out var fact))
         {
-            var path = Paths.Events(fact.Job!.Namespace);
-            var repeated = fact.Last > fact.First;
-            var reply = repeated ? await Call(new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop) : default;
-            if (reply is null or { Outcome: Outcome.NotFound }) reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact)), stop);
+            var job = fact.Job!;
+            var path = Paths.Events(job.Namespace);
+            var patch = new Request(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge);
+            var reply = fact.Last > fact.First ? await Call(patch, stop) : null;
+            if (reply is null or { Outcome: Outcome.NotFound })
+                reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, job)), stop);
             if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
-                log.LogWarning("{Namespace}/{Name}: event {Action} was not written: {Words}", fact.Job.Namespace, fact.Job.Name, fact.Action, reply.Words);
+                log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}", job.Namespace, job.Name, fact.Action, reply.Words);
         }
     }
 }
@@ -1168,14 +1137,16 @@ static class Pods
     /// <summary>Fields of our pod spec that belong to the container; all others but labels and annotations are the pod's.</summary>
     static readonly HashSet<string> OfContainer =
     [
-        "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "resources", "volumeMounts", "volumeDevices", "ports",
-        "lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "terminationMessagePath", "terminationMessagePolicy",
+        "image", "imagePullPolicy", "command", "args", "workingDir", "envFrom", "resources", "volumeMounts", "volumeDevices",
+        "ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe",
+        "terminationMessagePath", "terminationMessagePolicy",
     ];
 
     /// <summary>Fields that are set here whatever the spec says.</summary>
     static readonly HashSet<string> Own =
     [
-        "labels", "annotations", "containers", "restartPolicy", "securityContext", "containerSecurityContext", "serviceAccountName", "imagePullSecrets",
+        "labels", "annotations", "containers", "restartPolicy", "securityContext", "containerSecurityContext",
+        "serviceAccountName", "imagePullSecrets", "env",
     ];
 
     public static string MainName(Job job) => job.Status.MainPodName ?? Names.Fit(job.Name, 58, "omjob") + "-main";
@@ -1197,135 +1168,128 @@ static class Pods
     }
 
     /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
-    public static byte[] Build(Job job, PodType type) => Bodies.Write(json =>
-    {
-        var (main, own) = (job.Spec.Get("mainPodSpec"), job.Spec.Get(type == PodType.Main ? "mainPodSpec" : "exitHandlerSpec"));
-        JsonElement Inherited(string name) => own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given ? given : main.Get(name).OrNothing();
-        json.WriteString("apiVersion", "v1");
-        json.WriteString("kind", "Pod");
-        json.WriteStartObject("metadata");
-        json.WriteString("name", type == PodType.Main ? MainName(job) : ExitName(job));
-        json.WriteString("namespace", job.Namespace);
-        json.WriteStartObject("labels");
-        foreach (var (key, value) in LabelsOf(job, type, own)) json.WriteString(key, value);
-        json.WriteEndObject();
-        json.WriteGiven("annotations", own.Get("annotations"));
-        // G20: the collector would take a pod that names an owner which is orphaning its pods.
-        if (!job.Orphaning) WriteOwner(json, job);
-        if (type == PodType.Main) Bodies.Array(json, "finalizers", Pod.Finalizer);
-        json.WriteEndObject();
-        json.WriteStartObject("spec");
-        json.WriteString("restartPolicy", "Never");
-        if (type == PodType.Main && job.ActiveDeadlineSeconds is { } seconds) json.WriteNumber("activeDeadlineSeconds", seconds);
-        json.WriteGiven("serviceAccountName", Inherited("serviceAccountName"));
-        json.WriteGiven("imagePullSecrets", Inherited("imagePullSecrets"));
-        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } given ? given : Json.DefaultSecurity;
-        json.WriteGiven("securityContext", security);
-        foreach (var field in own.Fields())
-            if (!OfContainer.Contains(field.Name) && !Own.Contains(field.Name) && !(field.Name == "activeDeadlineSeconds" && job.ActiveDeadlineSeconds is not null)) json.WriteGiven(field.Name, field.Value);
-        json.WriteStartArray("containers");
-        WriteContainer(json, job, type, own, security);
-        json.WriteEndArray();
-        json.WriteEndObject();
-    });
-
-    static void WriteContainer(Utf8JsonWriter json, Job job, PodType type, JsonElement own, JsonElement podSecurity)
-    {
-        json.WriteStartObject();
-        json.WriteString("name", "main");
-        if (own.Get("imagePullPolicy").ValueKind != JsonValueKind.String) json.WriteString("imagePullPolicy", "IfNotPresent");
-        foreach (var field in own.Fields())
-            if (field.Name != "env" && OfContainer.Contains(field.Name)) json.WriteGiven(field.Name, field.Value);
-        WriteEnv(json, job, type, own.Get("env"));
-        json.WriteStartObject("securityContext");
-        var given = own.Get("containerSecurityContext");
-        foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"])
-            if (given.Get(name).ValueKind == JsonValueKind.Undefined) json.WriteGiven(name, podSecurity.Get(name));
-        foreach (var field in Json.DefaultContainerSecurity.Fields())
-            if (given.Get(field.Name).ValueKind == JsonValueKind.Undefined) json.WriteGiven(field.Name, field.Value);
-        foreach (var field in given.Fields()) json.WriteGiven(field.Name, field.Value);
-        json.WriteEndObject();
-        json.WriteEndObject();
-    }
-
-    /// <summary>The spec's env; an empty valueFrom is dropped, and the exit handler is told the outcome last.</summary>
-    static void WriteEnv(Utf8JsonWriter json, Job job, PodType type, JsonElement env)
-    {
-        json.WriteStartArray("env");
-        foreach (var item in env.Items())
-        {
-            if (type == PodType.ExitHandler && item.Text("name") == "pipelineStatus") continue;
-            if (item.Get("valueFrom") is not { ValueKind: JsonValueKind.Object } from || from.Fields().Any()) { item.WriteTo(json); continue; }
-            json.WriteStartObject();
-            foreach (var field in item.Fields()) if (field.Name != "valueFrom") field.WriteTo(json);
-            json.WriteEndObject();
-        }
-        if (type == PodType.ExitHandler)
-        {
-            json.WriteStartObject();
-            json.WriteString("name", "pipelineStatus");
-            json.WriteString("value", job.Status.ExitCode == 0 ? "success" : "failed");
-            json.WriteEndObject();
-        }
-        json.WriteEndArray();
-    }
-
-    /// <summary>blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and lets foreground deletion wait for us.</summary>
-    static void WriteOwner(Utf8JsonWriter json, Job job)
-    {
-        json.WriteStartArray("ownerReferences");
-        json.WriteStartObject();
-        json.WriteString("apiVersion", Job.ApiVersion);
-        json.WriteString("kind", "OMJob");
-        json.WriteString("name", job.Name);
-        json.WriteString("uid", job.Uid);
-        json.WriteBoolean("controller", true);
-        json.WriteBoolean("blockOwnerDeletion", false);
-        json.WriteEndObject();
-        json.WriteEndArray();
-    }
-
-    static Dictionary<string, string> LabelsOf(Job job, PodType type, JsonElement spec)
+    public static byte[] Build(Job job, PodType type)
     {
         var exit = type == PodType.ExitHandler;
-        var labels = new Dictionary<string, string>
+        var main = job.Spec.Get("mainPodSpec");
+        var own = exit ? job.Spec.Get("exitHandlerSpec") : main;
+        JsonElement Inherited(string name) => own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given
+            ? given : main.Get(name).OrNothing();
+        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked ? asked : Json.DefaultSecurity;
+        var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
+        var spec = new JsonObject { ["restartPolicy"] = "Never" };
+        foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
+            (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
+        container["env"] = Env(job, exit, own.Get("env"));
+        container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
+        spec.Give("serviceAccountName", Inherited("serviceAccountName"));
+        spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
+        spec.Give("securityContext", security);
+        if (!exit && job.ActiveDeadlineSeconds is { } seconds) spec["activeDeadlineSeconds"] = seconds; // H6: not the handler's
+        spec["containers"] = new JsonArray(container);
+        var meta = new JsonObject
         {
-            ["app.kubernetes.io/name"] = "openmetadata",
-            ["app.kubernetes.io/managed-by"] = "omjob-operator",
-            [Labels.Component] = exit ? Labels.ExitHandler : "ingestion",
-            [Labels.Pipeline] = job.Pipeline ?? "",
-            [Labels.RunId] = job.RunId ?? "",
+            ["name"] = exit ? ExitName(job) : MainName(job),
+            ["namespace"] = job.Namespace,
+            ["labels"] = LabelsOf(job, exit, own),
         };
-        foreach (var label in spec.Get("labels").Fields())
-            if (!exit || label.Name != Labels.Component)
-                labels[label.Name] = label.Value.ValueKind == JsonValueKind.String ? label.Value.GetString()! : label.Value.GetRawText();
-        foreach (var (key, value) in OwnLabels(job, exit)) labels[key] = value;
-        foreach (var (key, value) in labels.ToArray())
-            if (Names.LabelValue(value) is { Length: > 0 } valid) labels[key] = valid;
+        meta.Give("annotations", own.Get("annotations"));
+        // G20: the collector would take a pod that names an owner which is orphaning its pods.
+        if (!job.Orphaning) meta["ownerReferences"] = new JsonArray(Owner(job));
+        if (!exit) meta["finalizers"] = new JsonArray(Pod.Finalizer);
+        return new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = meta, ["spec"] = spec }.Bytes();
+    }
+
+    /// <summary>The spec's, else ours, with the pod's users.</summary>
+    static JsonObject ContainerSecurity(JsonElement given, JsonElement ofPod)
+    {
+        var context = new JsonObject();
+        foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
+        foreach (var field in Json.DefaultContainerSecurity.Fields().Concat(given.Fields())) context.Give(field.Name, field.Value);
+        return context;
+    }
+
+    /// <summary>The spec's env without empty valueFrom; the exit handler is told the outcome, last.</summary>
+    static JsonArray Env(Job job, bool exit, JsonElement given)
+    {
+        var env = new JsonArray();
+        foreach (var item in given.Items().Where(i => !exit || i.Text("name") != "pipelineStatus"))
+        {
+            var node = item.Node();
+            if (node is JsonObject variable && variable["valueFrom"] is JsonObject { Count: 0 }) variable.Remove("valueFrom");
+            env.Add(node);
+        }
+        var outcome = job.Status.ExitCode == 0 ? "success" : "failed";
+        if (exit) env.Add((JsonNode)new JsonObject { ["name"] = "pipelineStatus", ["value"] = outcome });
+        return env;
+    }
+
+    /// <summary>
+    /// blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground deletion
+    /// take the exit pod.
+    /// </summary>
+    static JsonObject Owner(Job job) => new()
+    {
+        ["apiVersion"] = Job.ApiVersion, ["kind"] = "OMJob", ["name"] = job.Name, ["uid"] = job.Uid,
+        ["controller"] = true, ["blockOwnerDeletion"] = false,
+    };
+
+    /// <summary>Ours, then the spec's, then those by which pods are found, which no spec overrides.</summary>
+    static JsonObject LabelsOf(Job job, bool exit, JsonElement spec)
+    {
+        var labels = new JsonObject();
+        void Set(string key, string? value)
+        {
+            if (Names.LabelValue(value ?? "") is { Length: > 0 } valid) labels[key] = valid;
             else labels.Remove(key);
+        }
+        Set("app.kubernetes.io/name", "openmetadata");
+        Set("app.kubernetes.io/managed-by", "omjob-operator");
+        Set(Labels.Component, "ingestion");
+        Set(Labels.Pipeline, job.Pipeline);
+        Set(Labels.RunId, job.RunId);
+        foreach (var label in spec.Get("labels").Fields()) Set(label.Name, label.Value.ToString());
+        if (exit) Set(Labels.Component, Labels.ExitHandler);
+        foreach (var (key, value) in OwnLabels(job, exit)) Set(key, value);
         return labels;
     }
 
-    /// <summary>The labels that no spec overrides, by which pods are found.</summary>
     static (string, string)[] OwnLabels(Job job, bool exit) =>
         [(Labels.Job, job.Name), (Labels.Name, job.Name), (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
 
     /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
-    public static byte[] LabelPatch(Job job, Pod pod) => Bodies.Write(json =>
+    public static byte[] LabelPatch(Job job, Pod pod)
     {
-        json.WriteStartObject("metadata");
-        json.WriteString("uid", pod.Uid);
-        json.WriteStartObject("labels");
-        foreach (var (key, value) in OwnLabels(job, pod.Name != MainName(job))) json.WriteString(key, Names.LabelValue(value));
-        json.WriteEndObject();
-        json.WriteEndObject();
-    });
+        var labels = new JsonObject();
+        foreach (var (key, value) in OwnLabels(job, pod.Name != MainName(job))) labels[key] = Names.LabelValue(value);
+        return Bodies.Metadata(pod.Uid, null, new("labels", labels));
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------ models
 
-/// <summary>An object's namespace and name; an OMJob's is what the queue holds.</summary>
-readonly record struct Key(string Namespace, string Name);
+enum Kind { OMJob, Pod }
+
+/// <summary>An object's namespace, name and kind; an OMJob's is what the queue holds.</summary>
+readonly record struct Key(string Namespace, string Name, Kind Kind = Kind.OMJob);
+
+/// <summary>An object in the cache.</summary>
+abstract record Held
+{
+    public required Key Key { get; init; }
+    public required string Uid { get; init; }
+    /// <summary>Its resourceVersion.</summary>
+    public required string Version { get; init; }
+    public string Namespace => Key.Namespace;
+    public string Name => Key.Name;
+    /// <summary>The state itself tells that the object is gone, as the answer to a write that took its last finalizer.</summary>
+    public virtual bool IsGone => false;
+    /// <summary>This state, with what we remember of an earlier one and when the API server answered us with it.</summary>
+    public virtual Held After(Held? before, DateTimeOffset? live) => this;
+}
+
+/// <summary>What was seen deleted since its key was last taken.</summary>
+sealed record Tombstone : Held;
 
 enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
 
@@ -1361,15 +1325,11 @@ sealed record JobStatus(Phase Phase)
 }
 
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
-sealed record Job
+sealed record Job : Held
 {
     public const string ApiVersion = "pipelines.openmetadata.org/v1", Finalizer = "pipelines.openmetadata.org/exit-handler";
     public const string Foreground = "foregroundDeletion", Orphan = "orphan";
 
-    public required string Namespace { get; init; }
-    public required string Name { get; init; }
-    public required string Uid { get; init; }
-    public required string Version { get; init; }
     public bool Deleting { get; init; }
     public string[] Finalizers { get; init; } = [];
     public JobStatus Status { get; init; } = new(Phase.Pending);
@@ -1389,19 +1349,18 @@ sealed record Job
     /// <summary>G20: it was deleted with orphan propagation, its pods are to stay.</summary>
     public bool Orphaning { get; init; }
 
-    public Key Key => new(Namespace, Name);
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
+    public override bool IsGone => Deleting && Finalizers.Length == 0;
+    /// <summary>Newer than what was seen live is as good as live.</summary>
+    public override Held After(Held? before, DateTimeOffset? live) =>
+        this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
 }
 
 /// <summary>A pod, as much of it as is decided on.</summary>
-sealed record Pod
+sealed record Pod : Held
 {
     public const string Finalizer = "pipelines.openmetadata.org/outcome";
 
-    public required string Namespace { get; init; }
-    public required string Name { get; init; }
-    public required string Uid { get; init; }
-    public required string Version { get; init; }
     /// <summary>The OMJob's name by owner reference, else by label; empty where there is neither.</summary>
     public string JobName { get; init; } = "";
     /// <summary>The OMJob's UID by controller owner reference, else by label; null: not ours.</summary>
@@ -1434,10 +1393,13 @@ sealed record Pod
     /// <summary>When we first saw phase Failed while main is still reported as running.</summary>
     public DateTimeOffset? FailedSeen { get; init; }
 
-    public Key Key => new(Namespace, Name);
     public bool Deleting => DeletionTimestamp is not null;
     public DateTimeOffset? DeletionRequested => DeletionTimestamp - TimeSpan.FromSeconds(GracePeriod ?? 0);
     public bool BelongsTo(Job job) => JobUid == job.Uid;
+    public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
+    /// <summary>P: a kubelet may report the phase seconds before the container; the clock runs from the first sighting.</summary>
+    public override Held After(Held? before, DateTimeOffset? live) =>
+        FailedSeen is not null && before is Pod pod && pod.Uid == Uid ? this with { FailedSeen = pod.FailedSeen ?? FailedSeen } : this;
 }
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
@@ -1452,9 +1414,36 @@ sealed record Fact(string Action, string Message, bool Warning = false)
 
 // The objects as the API server sends them.
 
-sealed record ListOf<T>(ListMeta? Metadata, List<T>? Items);
+interface IApiObject
+{
+    ObjectMeta Metadata { get; }
+    /// <summary>What we hold of it; null where it is no whole object.</summary>
+    Held? ToHeld(DateTimeOffset now);
+}
+
+interface IList
+{
+    ListMeta Metadata { get; }
+    IEnumerable<IApiObject> Items { get; }
+}
+
+interface IWatchEvent
+{
+    string? Type { get; }
+    IApiObject? Object { get; }
+}
+
+sealed record ListOf<T>(ListMeta Metadata, List<T>? Items) : IList where T : class, IApiObject
+{
+    IEnumerable<IApiObject> IList.Items => Items ?? [];
+}
+
+sealed record WatchEvent<T>(string? Type, T? Object) : IWatchEvent where T : class
+{
+    IApiObject? IWatchEvent.Object => Object as IApiObject;
+}
+
 sealed record ListMeta(string? ResourceVersion, string? Continue);
-sealed record WatchEvent<T>(string? Type, T? Object);
 sealed record OwnerReference(string? ApiVersion, string? Kind, string? Name, string? Uid, bool? Controller);
 sealed record StatusObject(string? Reason, string? Message, int? Code, StatusDetails? Details);
 sealed record StatusDetails(string? Name, string? Kind, List<StatusCause>? Causes, int? RetryAfterSeconds);
@@ -1464,8 +1453,10 @@ sealed record ObjectMeta(
     string? Name, string? Namespace, string? Uid, string? ResourceVersion, DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp,
     long? DeletionGracePeriodSeconds, Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
 
-sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Status)
+sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
+    public Held? ToHeld(DateTimeOffset now) => ToJob();
+
     /// <summary>Null where it is no whole object. Spec and status are read field by field: a wrong type there stops nothing.</summary>
     public Job? ToJob()
     {
@@ -1474,8 +1465,7 @@ sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Statu
         var finished = status.Phase.IsFinished();
         return new()
         {
-            Namespace = ns,
-            Name = name,
+            Key = new(ns, name),
             Uid = uid,
             Version = version,
             Deleting = meta.DeletionTimestamp is not null,
@@ -1492,8 +1482,10 @@ sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Statu
     }
 }
 
-sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObject? Status)
+sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObject? Status) : IApiObject
 {
+    public Held? ToHeld(DateTimeOffset now) => ToPod(now);
+
     /// <param name="now">The server's time: when a failed pod whose container still runs was first seen.</param>
     public Pod? ToPod(DateTimeOffset now)
     {
@@ -1504,8 +1496,7 @@ sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObjec
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
         return new()
         {
-            Namespace = ns,
-            Name = name,
+            Key = new(ns, name, Kind.Pod),
             Uid = uid,
             Version = version,
             JobName = owner?.Name ?? meta.Labels?.GetValueOrDefault(Labels.Name) ?? "",
@@ -1600,11 +1591,23 @@ static class Extensions
         _ => json,
     };
 
-    public static void WriteGiven(this Utf8JsonWriter json, string name, JsonElement value)
+    public static JsonNode? Node(this JsonElement json) => json.ValueKind switch
     {
-        if (value.ValueKind is JsonValueKind.Undefined or JsonValueKind.Null) return;
-        json.WritePropertyName(name);
-        value.WriteTo(json);
+        JsonValueKind.Object => JsonObject.Create(json),
+        JsonValueKind.Array => JsonArray.Create(json),
+        _ => JsonValue.Create(json),
+    };
+
+    public static void Give(this JsonObject json, string name, JsonElement value)
+    {
+        if (value.ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null)) json[name] = value.Node();
+    }
+
+    public static byte[] Bytes(this JsonObject json)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = 1000 })) json.WriteTo(writer);
+        return buffer.WrittenSpan.ToArray();
     }
 
     public static bool IsFinished(this Phase phase) => phase is Phase.Succeeded or Phase.Failed;
@@ -1629,7 +1632,7 @@ static class Text
         span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h" : span.TotalSeconds % 60 == 0 ? $"{span.TotalMinutes}m" : $"{span.TotalSeconds}s";
 
     /// <summary>Whole seconds, UTC, with a trailing Z.</summary>
-    public static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+    public static string? Time(DateTimeOffset? time) => time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }
 
 static class Secrets
@@ -1660,11 +1663,10 @@ static class MediaTypes
 
 static class Paths
 {
-    const string Group = "/apis/" + OMJobs.Job.ApiVersion;
+    const string Group = "/apis/" + Job.ApiVersion;
     static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
     public static string All(string ns, string resource) => (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
-    public static string Job(Key key) => $"{All(key.Namespace, "omjobs")}/{key.Name}";
-    public static string Pod(Key key) => $"{All(key.Namespace, "pods")}/{key.Name}";
+    public static string Of(Key key) => $"{All(key.Namespace, key.Kind == Kind.Pod ? "pods" : "omjobs")}/{key.Name}";
     public static string Events(string ns) => $"/api/v1{In(ns)}/events";
 
     /// <summary>The timeout holds the API server too: a creation that comes to pass late could be a second one (D6).</summary>
@@ -1674,106 +1676,66 @@ static class Paths
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
 {
-    public static byte[] Write(Action<Utf8JsonWriter> write)
+    /// <summary>A patch of one field of the metadata, refused with 409 for another UID or (if given) another version.</summary>
+    public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
     {
-        var buffer = new ArrayBufferWriter<byte>(1024);
-        using (var json = new Utf8JsonWriter(buffer, new() { MaxDepth = 1000 }))
-        {
-            json.WriteStartObject();
-            write(json);
-            json.WriteEndObject();
-        }
-        return buffer.WrittenSpan.ToArray();
+        var meta = new JsonObject { ["uid"] = uid };
+        if (version is not null) meta["resourceVersion"] = version;
+        meta.Add(field);
+        return new JsonObject { ["metadata"] = meta }.Bytes();
     }
 
-    public static void Array(Utf8JsonWriter json, string name, params ReadOnlySpan<string> values)
-    {
-        json.WriteStartArray(name);
-        foreach (var value in values) json.WriteStringValue(value);
-        json.WriteEndArray();
-    }
-
-    public static byte[] Finalizers(Job job, string[] finalizers) => Write(json =>
-    {
-        json.WriteStartObject("metadata");
-        json.WriteString("uid", job.Uid);
-        json.WriteString("resourceVersion", job.Version);
-        Array(json, "finalizers", finalizers);
-        json.WriteEndObject();
-    });
+    public static byte[] Finalizers(Job job, IEnumerable<string> finalizers) =>
+        Metadata(job.Uid, job.Version, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
     /// <summary>Needs no resourceVersion: it takes out of the list what is there of ours, and the UID guards the pod.</summary>
-    public static byte[] DropFinalizer(Pod pod) => Write(json =>
-    {
-        json.WriteStartObject("metadata");
-        json.WriteString("uid", pod.Uid);
-        Array(json, "$deleteFromPrimitiveList/finalizers", Pod.Finalizer);
-        json.WriteEndObject();
-    });
+    public static byte[] DropFinalizer(Pod pod) =>
+        Metadata(pod.Uid, null, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
 
-    public static byte[] Status(Job job, JobStatus status) => Write(json =>
+    public static byte[] Status(Job job, JobStatus status) => new JsonObject
     {
-        void Given(string name, string? value)
+        ["metadata"] = new JsonObject { ["resourceVersion"] = job.Version },
+        ["status"] = new JsonObject
         {
-            if (value is null) json.WriteNull(name);
-            else json.WriteString(name, value);
-        }
-        json.WriteStartObject("metadata");
-        json.WriteString("resourceVersion", job.Version);
-        json.WriteEndObject();
-        json.WriteStartObject("status");
-        json.WriteString("phase", status.Phase.ToString());
-        Given("mainPodName", status.MainPodName);
-        Given("exitHandlerPodName", status.ExitPodName);
-        Given("startTime", status.StartTime is { } start ? Text.Time(start) : null);
-        Given("completionTime", status.CompletionTime is { } end ? Text.Time(end) : null);
-        Given("message", status.Message);
-        if (status.ExitCode is { } code) json.WriteNumber("mainPodExitCode", code);
-        json.WriteEndObject();
-    });
+            ["phase"] = status.Phase.ToString(),
+            ["mainPodName"] = status.MainPodName,
+            ["exitHandlerPodName"] = status.ExitPodName,
+            ["startTime"] = Text.Time(status.StartTime),
+            ["completionTime"] = Text.Time(status.CompletionTime),
+            ["message"] = status.Message,
+            ["mainPodExitCode"] = status.ExitCode,
+        },
+    }.Bytes();
 
-    public static byte[] Delete(string uid, string? version) => Write(json =>
+    public static byte[] Delete(string uid, string? version)
     {
-        json.WriteString("propagationPolicy", "Background");
-        json.WriteStartObject("preconditions");
-        json.WriteString("uid", uid);
-        if (version is not null) json.WriteString("resourceVersion", version);
-        json.WriteEndObject();
-    });
+        var preconditions = new JsonObject { ["uid"] = uid };
+        if (version is not null) preconditions["resourceVersion"] = version;
+        return new JsonObject { ["propagationPolicy"] = "Background", ["preconditions"] = preconditions }.Bytes();
+    }
 
-    public static byte[] Event(Fact fact) => Write(json =>
+    public static byte[] Event(Fact fact, Job job) => new JsonObject
     {
-        json.WriteStartObject("metadata");
-        json.WriteString("name", fact.Name);
-        json.WriteString("namespace", fact.Job!.Namespace);
-        json.WriteEndObject();
-        json.WriteStartObject("involvedObject");
-        json.WriteString("apiVersion", Job.ApiVersion);
-        json.WriteString("kind", "OMJob");
-        json.WriteString("namespace", fact.Job.Namespace);
-        json.WriteString("name", fact.Job.Name);
-        json.WriteString("uid", fact.Job.Uid);
-        json.WriteString("resourceVersion", fact.Job.Version);
-        json.WriteEndObject();
-        json.WriteString("reason", "OMJobOperator");
-        json.WriteString("action", fact.Action);
-        json.WriteString("message", fact.Message);
-        json.WriteString("type", fact.Warning ? "Warning" : "Normal");
-        json.WriteString("firstTimestamp", Text.Time(fact.First));
-        json.WriteString("lastTimestamp", Text.Time(fact.Last));
-        json.WriteNumber("count", fact.Count);
-        json.WriteString("reportingComponent", "omjob-operator");
-        json.WriteString("reportingInstance", Environment.MachineName);
-        json.WriteStartObject("source");
-        json.WriteString("component", "omjob-operator");
-        json.WriteEndObject();
-    });
+        ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = job.Namespace },
+        ["involvedObject"] = new JsonObject
+        {
+            ["apiVersion"] = Job.ApiVersion, ["kind"] = "OMJob", ["namespace"] = job.Namespace, ["name"] = job.Name,
+            ["uid"] = job.Uid, ["resourceVersion"] = job.Version,
+        },
+        ["reason"] = "OMJobOperator",
+        ["action"] = fact.Action,
+        ["message"] = fact.Message,
+        ["type"] = fact.Warning ? "Warning" : "Normal",
+        ["count"] = fact.Count,
+        ["firstTimestamp"] = Text.Time(fact.First),
+        ["lastTimestamp"] = Text.Time(fact.Last),
+        ["source"] = new JsonObject { ["component"] = "omjob-operator" },
+        ["reportingComponent"] = "omjob-operator",
+        ["reportingInstance"] = Environment.MachineName,
+    }.Bytes();
 
-    public static byte[] EventCount(Fact fact) => Write(json =>
-    {
-        json.WriteNumber("count", fact.Count);
-        json.WriteString("lastTimestamp", Text.Time(fact.Last));
-    });
+    public static byte[] EventCount(Fact fact) =>
+        new JsonObject { ["count"] = fact.Count, ["lastTimestamp"] = Text.Time(fact.Last) }.Bytes();
 }
 
 // ------------------------------------------------------------------------------------------------------------- queue
@@ -1884,11 +1846,20 @@ sealed class WorkQueue(TimeProvider time)
 }
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
-sealed class Watch(string path, string ns, bool ofPods)
+sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, JsonTypeInfo eventType)
 {
+    public Kind Kind { get; } = kind;
+    /// <summary>With a query to which parameters can be added.</summary>
     public string Path { get; } = path;
-    public string Namespace { get; } = ns;
-    public bool OfPods { get; } = ofPods;
+    public JsonTypeInfo ListType { get; } = listType;
+    public JsonTypeInfo EventType { get; } = eventType;
+
+    public static Watch Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
+        Json.Default.ListOfPodObject, Json.Default.WatchEventPodObject);
+    public static Watch Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
+        Json.Default.ListOfJobObject, Json.Default.WatchEventJobObject);
+
+    public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
     public TaskCompletionSource Synced { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
@@ -1977,11 +1948,13 @@ sealed record Reply(int Code, byte[] Body)
     }
 
     /// <summary>The body, or null where it cannot be read.</summary>
-    public T? Read<T>(System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type)
+    public object? Read(JsonTypeInfo type)
     {
         try { return JsonSerializer.Deserialize(Body, type); }
-        catch (JsonException) { return default; }
+        catch (JsonException) { return null; }
     }
+
+    public T? Read<T>(JsonTypeInfo<T> type) where T : class => (T?)Read((JsonTypeInfo)type);
 }
 
 /// <summary>Where the cluster is and who we are there. Configuration and credentials are the client package's.</summary>
@@ -2229,11 +2202,10 @@ sealed class Endpoints : IDisposable
         log.LogInformation("Serving /health, /ready and /metrics on {Addresses}", string.Join(' ', listener.Prefixes));
     }
 
-    public async Task Serve(CancellationToken stop)
+    /// <summary>Answers one caller after the other, until disposed.</summary>
+    public async Task Serve()
     {
-        if (!listener.IsListening) return;
-        using var closing = stop.Register(listener.Stop);
-        while (!stop.IsCancellationRequested)
+        while (listener.IsListening)
         {
             try
             {
