@@ -1,4 +1,4 @@
-// The OMJob operator: it runs an OMJob's main pod, sees its end in every form, and then always runs its exit handler pod.
+// The OMJob operator: it runs an OMJob's main pod, sees its end in every form, then always runs its exit handler pod.
 //
 // The protocol, each step safe to repeat from any crash:
 //   1. Put the finalizer `exit-handler` on the OMJob: it cannot vanish before its handler ran.
@@ -41,47 +41,52 @@ namespace OMJobs;
 /// <summary>The command line. Exit codes: 0, 1 (failed), 2 (wrong usage, one line on stderr).</summary>
 static class Program
 {
-    static readonly Option<string?> Kubeconfig = Flag("--kubeconfig", "PATH",
-        "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]");
-    static readonly Option<string?> Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]");
+    static readonly Option<string?>
+        Kubeconfig = Flag("--kubeconfig", "PATH",
+            "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]"),
+        Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]"),
+        Level = Flag("--log-level", "LEVEL", "trace, debug, info, warn, error or off [LOG_LEVEL; default: info]"),
+        Format = Flag("--log-format", "FORMAT", "text or json [default: text]"),
+        Workers = Flag("--workers", "N", "keys reconciled at the same time [RECONCILIATION_THREADS; default: 5]"),
+        HealthPort = Flag("--health-port", "PORT",
+            "/health, /ready, /metrics; 0: off [HEALTH_CHECK_PORT; default: 8080]"),
+        MetricsPort = Flag("--metrics-port", "PORT", "/metrics; 0: off [METRICS_PORT; default: 8081]"),
+        StartDeadline = Flag("--start-deadline", "DURATION",
+            "a main pod that has not started by then is given up; 0: never [START_DEADLINE; default: 1h]"),
+        ExitDeadline = Flag("--exit-handler-deadline", "DURATION", "an exit handler that has not ended by then "
+            + "is tried again; 0: never [EXIT_HANDLER_DEADLINE; default: 10m]"),
+        ExitRetries = Flag("--exit-handler-retries", "N",
+            "attempts after the first, with a backoff of 10s, doubling [EXIT_HANDLER_RETRIES; default: 3]"),
+        LostPodSlack = Flag("--lost-pod-slack", "DURATION",
+            "a pod that outlives its deletion by this counts as lost [LOST_POD_SLACK; default: 60s]");
     static readonly Option<string[]> Namespaces = new("--namespace", "-n")
     {
         HelpName = "NS",
         Recursive = true,
         Description = "namespace to watch, repeatable; ALL or none: every one [WATCH_NAMESPACES, a comma list]",
     };
-    static readonly Option<string?> Level = Flag("--log-level", "LEVEL",
-        "trace, debug, info, warn, error or off [LOG_LEVEL; default: info]");
-    static readonly Option<string?> Format = Flag("--log-format", "FORMAT", "text or json [default: text]");
-    static readonly Option<string?> Workers = Flag("--workers", "N",
-        "keys reconciled at the same time [RECONCILIATION_THREADS; default: 5]");
-    static readonly Option<string?> HealthPort = Flag("--health-port", "PORT",
-        "/health, /ready and /metrics; 0: off [HEALTH_CHECK_PORT; default: 8080]");
-    static readonly Option<string?> MetricsPort = Flag("--metrics-port", "PORT",
-        "/metrics; 0: off [METRICS_PORT; default: 8081]");
-    static readonly Option<string?> StartDeadline = Flag("--start-deadline", "DURATION",
-        "a main pod that has not started by then is given up; 0: never [START_DEADLINE; default: 1h]");
-    static readonly Option<string?> ExitDeadline = Flag("--exit-handler-deadline", "DURATION",
-        "an exit handler pod that has not ended by then is tried again; 0: never [EXIT_HANDLER_DEADLINE; default: 10m]");
-    static readonly Option<string?> ExitRetries = Flag("--exit-handler-retries", "N",
-        "attempts after the first, with a backoff of 10s, doubling [EXIT_HANDLER_RETRIES; default: 3]");
-    static readonly Option<string?> LostPodSlack = Flag("--lost-pod-slack", "DURATION",
-        "a pod that outlives its deletion by this counts as lost [LOST_POD_SLACK; default: 60s]");
 
-    static async Task<int> Main(string[] args)
+    static Task<int> Main(string[] args)
     {
-        var release = new Command("release", "Drop this operator's finalizers from all objects, before uninstalling it.");
-        var root = new RootCommand("Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler pod.\n"
-            + "A flag beats its environment variable (in brackets); durations read like 90s, 10m, 1h30m.")
+        var parsed = Parse(args);
+        return parsed.Errors.Count > 0
+            ? Task.FromResult(Fail(2, parsed.Errors[0].Message)) // the library's own handling prints the whole help
+            : parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+    }
+
+    internal static ParseResult Parse(params string[] args)
+    {
+        const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler pod.\n"
+            + "A flag beats its environment variable (in brackets); durations read like 90s, 10m, 1h30m.";
+        Command release = new("release", "Drop this operator's finalizers from all objects, before uninstalling it.");
+        release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
+        var root = new RootCommand(what)
         {
             Kubeconfig, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
             StartDeadline, ExitDeadline, ExitRetries, LostPodSlack, release,
         };
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
-        release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
-        var parsed = root.Parse(args);
-        if (parsed.Errors.Count > 0) return Fail(2, parsed.Errors[0].Message);
-        return await parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        return root.Parse(args);
     }
 
     static async Task<int> Run(ParseResult parsed, Func<Operator, Settings, CancellationToken, Task<int>> action)
@@ -101,7 +106,7 @@ static class Program
                 settings.Namespaces is [""] ? "ALL" : string.Join(',', settings.Namespaces));
             if (settings.PollingAsked)
                 log.LogInformation("Nothing polls: POLLING_INTERVAL_SECONDS and REQUEUE_DELAY_SECONDS have no effect");
-            return await action(new Operator(api.Send, settings.Clocks, TimeProvider.System, log), settings, stop.Token);
+            return await action(new(api.Send, settings.Clocks, TimeProvider.System, log), settings, stop.Token);
         }
         catch (UsageException e) { return Fail(2, e.Message); }
         catch (HttpListenerException e) { return Fail(1, $"cannot listen: {e.Message}"); }
@@ -110,76 +115,71 @@ static class Program
     /// <summary>Settings from flags, else variables, else defaults. Throws UsageException naming the culprit.</summary>
     internal static Settings ReadSettings(ParseResult parsed, Func<string, string?> variable)
     {
-        T Read<T>(Option<string?>? flag, string? name, T fallback, Func<string, T?> parse, string wanted) where T : struct
+        const string port = "a port (0 to 65535)", count = "a whole number above 0",
+            duration = "a duration such as 90s, 10m or 1h";
+        var polling = Read<long>(null, "POLLING_INTERVAL_SECONDS", 0, Count(1, int.MaxValue), count)
+            + Read<long>(null, "REQUEUE_DELAY_SECONDS", 0, Count(1, int.MaxValue), count);
+        return new Settings
+        {
+            Namespaces = ReadNamespaces(parsed.GetValue(Namespaces), variable("WATCH_NAMESPACES")),
+            LogLevel = Read(Level, "LOG_LEVEL", LogLevel.Information, ParseLevel,
+                "a log level (trace, debug, info, warn, error or off)"),
+            JsonLogs = Read<bool>(Format, null, false,
+                text => text switch { "json" => true, "text" => false, _ => null }, "a log format (text or json)"),
+            Workers = (int)Read(Workers, "RECONCILIATION_THREADS", 5, Count(1, 1000),
+                "a number of workers (1 to 1000)"),
+            HealthPort = (int)Read(HealthPort, "HEALTH_CHECK_PORT", 8080, Count(0, 65535), port),
+            MetricsPort = (int)Read(MetricsPort, "METRICS_PORT", 8081, Count(0, 65535), port),
+            AllAddresses = parsed.GetValue(Kubeconfig) is null && KubernetesClientConfiguration.IsInCluster(),
+            PollingAsked = polling > 0,
+            Clocks = new(
+                Read(StartDeadline, "START_DEADLINE", TimeSpan.FromHours(1), ParseDuration, duration),
+                Read(ExitDeadline, "EXIT_HANDLER_DEADLINE", TimeSpan.FromMinutes(10), ParseDuration, duration),
+                Read(LostPodSlack, "LOST_POD_SLACK", TimeSpan.FromSeconds(60), ParseDuration, duration),
+                (int)Read(ExitRetries, "EXIT_HANDLER_RETRIES", 3, Count(0, 1000), "a number of retries (0 to 1000)")),
+        };
+
+        T Read<T>(Option<string?>? flag, string? name, T fallback, Func<string, T?> parse, string wanted)
+            where T : struct
         {
             var given = flag is null ? null : parsed.GetValue(flag);
             var text = given ?? (name is null ? null : variable(name));
             if (given is null && string.IsNullOrWhiteSpace(text)) return fallback;
-            return parse(text!.Trim()) ?? throw new UsageException(
-                $"{(given is null ? name : flag!.Name)}: '{text}' is not {wanted}");
+            var culprit = given is null ? name : flag!.Name;
+            return parse(text!.Trim()) ?? throw new UsageException($"{culprit}: '{text}' is not {wanted}");
         }
-        const string aPort = "a port (0 to 65535)", aDuration = "a duration such as 90s, 10m or 1h", aCount = "a whole number above 0";
-        TimeSpan Duration(Option<string?> flag, string name, TimeSpan fallback) =>
-            Read(flag, name, fallback, ParseDuration, aDuration);
-        var polling = Read(null, "POLLING_INTERVAL_SECONDS", 0, Count(1, int.MaxValue), aCount)
-            + (long)Read(null, "REQUEUE_DELAY_SECONDS", 0, Count(1, int.MaxValue), aCount);
-        return new Settings
-        {
-            Namespaces = ReadNamespaces(parsed.GetValue(Namespaces) is { Length: > 0 } given ? given : null,
-                variable("WATCH_NAMESPACES")),
-            LogLevel = Read(Level, "LOG_LEVEL", LogLevel.Information, ParseLevel,
-                "a log level (trace, debug, info, warn, error or off)"),
-            JsonLogs = Read<bool>(Format, null, false, text => text switch { "json" => true, "text" => false, _ => null },
-                "a log format (text or json)"),
-            Workers = Read(Workers, "RECONCILIATION_THREADS", 5, Count(1, 1000), "a number of workers (1 to 1000)"),
-            HealthPort = Read(HealthPort, "HEALTH_CHECK_PORT", 8080, Count(0, 65535), aPort),
-            MetricsPort = Read(MetricsPort, "METRICS_PORT", 8081, Count(0, 65535), aPort),
-            AllAddresses = parsed.GetValue(Kubeconfig) is null && KubernetesClientConfiguration.IsInCluster(),
-            PollingAsked = polling > 0,
-            Clocks = new(
-                Duration(StartDeadline, "START_DEADLINE", TimeSpan.FromHours(1)),
-                Duration(ExitDeadline, "EXIT_HANDLER_DEADLINE", TimeSpan.FromMinutes(10)),
-                Duration(LostPodSlack, "LOST_POD_SLACK", TimeSpan.FromSeconds(60)),
-                Read(ExitRetries, "EXIT_HANDLER_RETRIES", 3, Count(0, 1000), "a number of retries (0 to 1000)")),
-        };
     }
-
-    /// <summary>Parses the arguments as Main does; for the tests.</summary>
-    internal static ParseResult Parse(params string[] args) => new RootCommand
-    {
-        Kubeconfig, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
-        StartDeadline, ExitDeadline, ExitRetries, LostPodSlack,
-    }.Parse(args);
 
     static string[] ReadNamespaces(string[]? flags, string? variable)
     {
-        var names = (flags ?? variable?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries) ?? [])
-            .Distinct().ToArray();
-        foreach (var name in names)
-        {
-            if (name != "ALL" && (name.Length is 0 or > 63 || name[0] == '-' || name[^1] == '-'
-                || !name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-')))
-                throw new UsageException($"{(flags is null ? "WATCH_NAMESPACES" : "--namespace")}: '{name}' is not a namespace's name");
-        }
+        if (flags is []) flags = null;
+        const StringSplitOptions trimmed = StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries;
+        var names = (flags ?? variable?.Split(',', trimmed) ?? []).Distinct().ToArray();
+        static bool Valid(string name) => name is { Length: > 0 and < 64 } && name[0] != '-' && name[^1] != '-'
+            && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-');
+        var culprit = flags is null ? "WATCH_NAMESPACES" : Namespaces.Name;
+        if (Array.Find(names, name => name != "ALL" && !Valid(name)) is { } bad)
+            throw new UsageException($"{culprit}: '{bad}' is not a namespace's name");
         return names.Length == 0 || names.Contains("ALL") ? [""] : names;
     }
 
-    /// <summary>A duration as Kubernetes writes it (90s, 1h30m, 0); null where it is none.</summary>
+    /// <summary>A duration as Kubernetes writes it (90s, 1h30m, 0), at most ten years; null where it is none.</summary>
     internal static TimeSpan? ParseDuration(string text)
     {
+        if (text == "0") return TimeSpan.Zero;
         var (total, at) = (0.0, 0);
         while (at < text.Length)
         {
-            var digits = at;
+            var number = at;
             while (at < text.Length && (char.IsAsciiDigit(text[at]) || text[at] == '.')) at++;
             var unit = at;
             while (at < text.Length && char.IsAsciiLetter(text[at])) at++;
-            if (!double.TryParse(text[digits..unit], NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var n)) return null;
-            var seconds = text[unit..at] switch { "h" => 3600.0, "m" => 60, "s" => 1, "ms" => 0.001, "" when text == "0" => 1, _ => 0 };
-            if (seconds == 0) return null;
+            var seconds = text[unit..at] switch { "h" => 3600.0, "m" => 60, "s" => 1, "ms" => 0.001, _ => double.NaN };
+            var style = NumberStyles.AllowDecimalPoint;
+            if (!double.TryParse(text[number..unit], style, CultureInfo.InvariantCulture, out var n)) return null;
             total += n * seconds;
         }
-        return text.Length > 0 && total <= 315_360_000 ? TimeSpan.FromSeconds(total) : null; // ten years, so no sum overflows
+        return text.Length > 0 && total <= 315_360_000 ? TimeSpan.FromSeconds(total) : null;
     }
 
     static LogLevel? ParseLevel(string text) => text.ToUpperInvariant() switch
@@ -187,19 +187,25 @@ static class Program
         "INFO" => LogLevel.Information,
         "WARN" => LogLevel.Warning,
         "OFF" => LogLevel.None,
-        var name => Enum.TryParse<LogLevel>(name, true, out var level) && !char.IsAsciiDigit(name[0]) ? level : null,
+        var name => char.IsAsciiLetter(name[0]) && Enum.TryParse<LogLevel>(name, true, out var level) ? level : null,
     };
 
-    static Func<string, int?> Count(int least, int most) => text =>
-        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n >= least && n <= most ? n : null;
+    static Func<string, long?> Count(long least, long most) => text =>
+        long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n >= least && n <= most
+            ? n : null;
 
     static void ConfigureLogs(ILoggingBuilder logging, Settings settings)
     {
-        const string utc = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+        const string utc = "yyyy-MM-ddTHH:mm:ss.fffZ";
         logging.SetMinimumLevel(settings.LogLevel);
-        if (settings.JsonLogs) logging.AddJsonConsole(json => (json.TimestampFormat, json.UseUtcTimestamp) = (utc.Trim(), true));
-        else logging.AddSimpleConsole(text => (text.TimestampFormat, text.UseUtcTimestamp, text.SingleLine, text.ColorBehavior)
-            = (utc, true, true, LoggerColorBehavior.Disabled));
+        if (settings.JsonLogs)
+            logging.AddJsonConsole(json => (json.TimestampFormat, json.UseUtcTimestamp) = (utc, true));
+        else
+            logging.AddSimpleConsole(text =>
+            {
+                (text.TimestampFormat, text.UseUtcTimestamp) = (utc + " ", true);
+                (text.SingleLine, text.ColorBehavior) = (true, LoggerColorBehavior.Disabled);
+            });
     }
 
     static Option<string?> Flag(string name, string value, string help) =>
@@ -212,7 +218,7 @@ static class Program
     }
 }
 
-/// <summary>Something on the command line, in a variable or in a kubeconfig that the person who starts us must change.</summary>
+/// <summary>Something on the command line, in a variable or a kubeconfig that whoever starts us must change.</summary>
 sealed class UsageException(string message) : Exception(message);
 
 /// <summary>What the command line and the environment say.</summary>
@@ -232,7 +238,8 @@ sealed record Settings
 }
 
 /// <summary>How long to wait for what; TimeSpan.Zero as a deadline means none.</summary>
-sealed record Clocks(TimeSpan StartDeadline, TimeSpan ExitHandlerDeadline, TimeSpan LostPodSlack, int ExitHandlerRetries);
+sealed record Clocks(
+    TimeSpan StartDeadline, TimeSpan ExitHandlerDeadline, TimeSpan LostPodSlack, int ExitHandlerRetries);
 
 // -------------------------------------------------------------------------------------------------------- operator
 
@@ -274,7 +281,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     // ----- start and stop
 
-    /// <summary>Runs until <paramref name="stop"/>, then finishes the writes under way; returns the exit code.</summary>
+    /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
         // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.
@@ -282,21 +289,34 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         Watches.AddRange(settings.Namespaces.Select(Watch.Jobs));
         using var endpoints = new Endpoints(this, settings, time, metrics, log);
         using var cut = new CancellationTokenSource();
-        var told = SendFacts(cut.Token);
-        var loops = new List<Task> { endpoints.Serve(), Queue.RunTimers(stop) };
-        foreach (var kind in (Kind[])[Kind.Pod, Kind.OMJob])
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        var told = Guard(SendFacts(cut.Token));
+        _ = Guard(endpoints.Serve());
+        _ = Guard(Queue.RunTimers(ending.Token));
+        foreach (var watches in Watches.GroupBy(w => w.Kind).ToArray())
         {
-            loops.AddRange(Watches.Where(w => w.Kind == kind).Select(w => RunWatch(w, stop)));
-            await Task.WhenAll(Watches.Where(w => w.Kind == kind).Select(w => w.Synced.Task)).WaitAsync(stop).Quietly();
+            foreach (var watch in watches) _ = Guard(RunWatch(watch, ending.Token));
+            await Task.WhenAll(watches.Select(w => w.Synced.Task)).WaitAsync(ending.Token).Quietly();
         }
-        var workers = Enumerable.Range(0, settings.Workers).Select(_ => Work(stop, cut.Token)).ToArray();
-        await Task.Delay(Timeout.InfiniteTimeSpan, time, stop).Quietly();
+        var workers = Enumerable.Range(0, settings.Workers).Select(_ => Guard(Work(ending.Token, cut.Token))).ToArray();
+        await Task.Delay(Timeout.InfiniteTimeSpan, time, ending.Token).Quietly();
         log.LogInformation("Stopping: finishing the writes under way");
         await Task.WhenAll(workers).WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
         facts.Writer.Complete();
         await told.WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
         await cut.CancelAsync();
-        return 0;
+        return stop.IsCancellationRequested ? 0 : 1;
+
+        // A loop that ends by a bug would leave us alive and deaf: better to end, and be started again.
+        async Task Guard(Task loop)
+        {
+            try { await loop; }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                log.LogCritical("Ending: {Type} {Trace}", e.GetType(), e.StackTrace);
+                await ending.CancelAsync();
+            }
+        }
     }
 
     /// <summary>Drops our finalizers from every OMJob and pod of the namespaces (F6); returns the exit code.</summary>
@@ -358,7 +378,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (!reply.Ok) return reply;
         lock (gate)
         {
-            var missing = entries.Values.SelectMany(e => e.Held).Where(h => h.Key.Kind == watch.Kind && h is not Tombstone
+            var missing = entries.Values.SelectMany(e => e.Held).Where(h =>
+                h.Key.Kind == watch.Kind && h is not Tombstone
                 && watch.Covers(h.Key) && !seen.Contains(h.Key) && !Versions.Newer(h.Version, version!));
             foreach (var held in missing.ToArray()) Bury(held);
         }
@@ -390,7 +411,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         }
     }
 
-    /// <summary>Watches until the server closes the stream, it breaks, or nothing can come any more (W1–W3, W6).</summary>
+    /// <summary>Watches until the server closes the stream, it breaks, or nothing more can come (W1–W3, W6).</summary>
     Task<Reply> Follow(Watch watch, CancellationToken stop)
     {
         var seconds = random.Next(150, 200);
@@ -437,7 +458,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (seen is null) return null;
         lock (gate)
         {
-            if (!entries.TryGetValue(seen.Key, out var entry)) entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
+            if (!entries.TryGetValue(seen.Key, out var entry))
+                entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             var held = entry.Held.Find(h => h.Key == seen.Key);
             if (live && held is Job same && same.Version == seen.Version)
                 entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = Now, Stale = false };
@@ -474,7 +496,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         return entry;
     }
 
-    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name that does not fit.</summary>
+    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name too long.</summary>
     Key HomeOf(Pod pod)
     {
         var named = new Key(pod.Namespace, pod.JobName);
@@ -483,7 +505,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         return cut?.Key ?? named;
     }
 
-    /// <summary>What is held for a key, without tombstones: no answer to a request of ours is due when it is taken.</summary>
+    /// <summary>What is held for a key, less tombstones: no answer to our requests is due when it is taken.</summary>
     (Entry? Entry, Job? Job, Pod[] Pods) Observe(Key key)
     {
         lock (gate)
@@ -594,12 +616,12 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 TakeJob(entry, job!, await PatchFinalizers(job!, job!.Finalizers.Where(f => f != decision.Why), stop));
                 break;
             case Act.WriteStatus: await WriteStatus(entry, job!, decision, stop); break;
-            case Act.Block: await Block(entry, job!, PodType.Main, decision.Why, stop); break;
+            case Act.Block: await Block(entry, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
             case Act.DeleteJob: await DeleteExpired(entry, job!, stop); break;
             case Act.ReleasePod: TakePod(entry, pod, await ReleasePod(pod, stop)); break;
             case Act.RestoreLabels:
-                var labels = Pods.LabelPatch(job!, pod);
-                TakePod(entry, pod, await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), labels, MediaTypes.Merge), stop));
+                var meta = Pods.LabelPatch(job!, pod);
+                TakePod(entry, pod, await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), meta, MediaTypes.Merge), stop));
                 break;
             case Act.DeletePod:
                 Log(entry.Key, $"Deleting {pod.Name}: {decision.Why}");
@@ -629,7 +651,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
                 if (found is not { Sight: Sight.Absent }) return found;
-                await Block(entry, job, type, reply.Words, stop); // not there after all: a webhook, a quota's conflict
+                await Block(entry, job, type, reply, stop); // not there after all: a webhook, a quota's conflict
                 return null;
             case Outcome.Invalid: return PodView.Refused(Secrets.Redact(reply.Words, job));
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
@@ -637,17 +659,20 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 Retry(entry, reply);
                 return null;
             default:
-                await Block(entry, job, type, Secrets.Redact(reply.Words, job), stop, reply.RetryAfter);
+                await Block(entry, job, type, reply, stop);
                 return null;
         }
     }
 
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
-    async Task Block(Entry entry, Job job, PodType type, string words, CancellationToken stop, TimeSpan? after = null)
+    async Task Block(Entry entry, Job job, PodType type, Reply refusal, CancellationToken stop)
     {
         var main = type == PodType.Main;
+        var words = Secrets.Redact(refusal.Words, job);
         var text = Text.Cut($"{(main ? "Main pod" : "exit handler")} is blocked: {words}");
-        var delay = after ?? Backoff(++entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+        var delay = refusal.RetryAfter
+            ?? Backoff(entry.Refusals + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+        entry.Refusals++;
         entry.RetryAt = Now + delay;
         if (int.IsPow2(entry.Refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
@@ -670,12 +695,13 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status), MediaTypes.Merge);
         if (!TakeJob(entry, job, await Call(patch, stop))) return;
         if (from != to)
-            log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}", job.Namespace, job.Name, from, to, decision.Why);
+            log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
+                job.Namespace, job.Name, from, to, decision.Why);
         if (from != to && to.IsFinished()) metrics.Finished(to);
         if (decision.Fact is { } fact) Tell(entry, job, fact);
     }
 
-    /// <summary>Deletes a finished job after its TTL, at most fifty a second: a backlog at the first start is no storm.</summary>
+    /// <summary>Deletes an expired job, at most fifty a second: a backlog at the first start is no storm.</summary>
     async Task DeleteExpired(Entry entry, Job job, CancellationToken stop)
     {
         var now = time.GetTimestamp();
@@ -757,10 +783,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         return null;
     }
 
-    /// <summary>G10: a dry run of the exit pod tells whether the namespace is going; null where it could not be asked.</summary>
+    /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
     async Task<PodView?> AskNamespace(Entry entry, Job job, PodView exit, CancellationToken stop)
     {
-        var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All"), stop);
+        var probe = Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All");
+        var reply = await Call(probe, stop);
         entry.NamespaceAsked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
         if (!entry.NamespaceAsked) Retry(entry, reply);
         return !entry.NamespaceAsked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
@@ -770,13 +797,14 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     {
         entry.Failures++;
         metrics.Errors++;
+        var (key, words) = (entry.Key, Secrets.Redact(reply.Words, entry.Job));
         if (int.IsPow2(entry.Failures))
-            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", entry.Key.Namespace, entry.Key.Name, reply.Words);
+            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, words);
         var delay = Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
         Queue.AddAfter(entry.Key, reply.RetryAfter ?? delay);
     }
 
-    /// <summary>Doubling from <paramref name="first"/> up to <paramref name="most"/>, the last fifth of it at random.</summary>
+    /// <summary>Doubling from <paramref name="first"/> to <paramref name="most"/>, the last fifth at random.</summary>
     TimeSpan Backoff(int failures, TimeSpan first, TimeSpan most) =>
         TimeSpan.FromTicks(Math.Min(most.Ticks, first.Ticks << Math.Clamp(failures - 1, 0, 20)))
             * (0.8 + 0.2 * random.NextDouble());
@@ -793,11 +821,12 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     // ----- events
 
-    /// <summary>Puts an event on its way; it never holds up the protocol. The same fact again raises its count.</summary>
+    /// <summary>Puts an event on its way; it never holds up the protocol. A fact told again raises its count.</summary>
     void Tell(Entry entry, Job job, Fact fact, int count = 1)
     {
         var now = Now;
-        var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
+        var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message)
+            ? last : null;
         var name = $"{Names.Fit(job.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
         fact = again ?? fact with { First = now, Name = name, Job = job with { Spec = default } };
         entry.LastFact = fact = fact with { Count = count, Last = now };
@@ -816,7 +845,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             if (reply is null or { Outcome: Outcome.NotFound })
                 reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, job)), stop);
             if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
-                log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}", job.Namespace, job.Name, fact.Action, reply.Words);
+                log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}",
+                    job.Namespace, job.Name, fact.Action, reply.Words);
         }
     }
 }
@@ -830,7 +860,7 @@ enum Act
     DeletePod, ReleasePod, RestoreLabels, DeleteJob,
 }
 
-/// <summary>One step of the protocol. Why is the evidence, for the log; for DropFinalizer the finalizer's name.</summary>
+/// <summary>One step of the protocol. Why: the evidence, for the log; for DropFinalizer the finalizer's name.</summary>
 sealed record Decision(Act Act, string Why = "")
 {
     public JobStatus? Status { get; init; }
@@ -843,7 +873,7 @@ sealed record Decision(Act Act, string Why = "")
 
 enum Sight { Unknown, Absent, Present, Refused, NamespaceGoing }
 
-/// <summary>What is known of a pod's name. Unknown only ever leads to asking; absent means a live GET answered 404.</summary>
+/// <summary>What is known of a pod's name. Unknown only leads to asking; absent: a live GET answered 404.</summary>
 sealed record PodView(Pod? Pod)
 {
     public Sight Sight { get; init; } = Pod is null ? Sight.Unknown : Sight.Present;
@@ -868,14 +898,15 @@ static class Protocol
     static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
-    const long LeastTtl = 15;
+    static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
 
-    /// <summary>The next step for a job, given what is known of the main pod and of the exit pod named in its status.</summary>
+    /// <summary>A job's next step, given what is known of the main pod and the exit pod named in its status.</summary>
     public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
     {
         if (job.Stale) return new(Act.AskJob);
-        if (!job.Status.Phase.IsFinished() && (main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing))
-            return Finish(now, false, job.Status with { Message = job.Status.MainWords }, "the namespace is being deleted, no exit handler can run"); // G10
+        var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing; // G10
+        if (going && !job.Status.Phase.IsFinished())
+            return Finish(now, false, job.Status, "the namespace is being deleted, no exit handler can run");
         return job.Status.Phase switch
         {
             Phase.Pending => WhenPending(job, main, now),
@@ -897,12 +928,13 @@ static class Protocol
         _ => Create(Act.CreateMain, job, main, now),
     };
 
-    /// <summary>A phase that nobody defined, written by hand: the run goes on where there is one, else it failed.</summary>
+    /// <summary>A phase nobody defined, written by hand: the run goes on where there is one, else it failed.</summary>
     static Decision WhenUnknown(Job job, PodView main, DateTimeOffset now) => main switch
     {
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
         { Sight: Sight.Unknown } => new(Act.AskMain),
-        _ => Finish(now, false, job.Status with { Message = null }, $"status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob"),
+        _ => Finish(now, false, job.Status with { Message = null },
+            $"status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob"),
     };
 
     static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Clocks clocks)
@@ -910,17 +942,21 @@ static class Protocol
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
-        if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: the name is taken, so ours is gone
+        if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: name taken, so ours is gone
         if (Ended(main, now, clocks) is { } end) return MainEnded(job, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
         if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
         // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
-        var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
-        var stop = pod.StartTime is { } since && job.ActiveDeadlineSeconds is { } most ? since + TimeSpan.FromSeconds(most) + DeadlineBackstop : (DateTimeOffset?)null;
-        if (now >= start) return Stop(job, pod, $"Main pod did not start within {Text.Duration(clocks.StartDeadline)}: {pod.Waiting ?? "nothing is said why"}");
-        if (now >= stop) return Stop(job, pod, $"Main pod ran past its activeDeadlineSeconds of {job.ActiveDeadlineSeconds}");
+        var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero
+            ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
+        var stop = pod.StartTime + job.ActiveDeadline + DeadlineBackstop;
+        var why = pod.Waiting ?? "nothing is said why";
+        if (now >= start)
+            return Stop(job, pod, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
+        if (now >= stop)
+            return Stop(job, pod, $"ran past its activeDeadlineSeconds of {job.ActiveDeadline!.Value.TotalSeconds}");
         return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks)) };
     }
 
@@ -931,20 +967,25 @@ static class Protocol
         if (job.Status.ExitPodName is null) return NextAttempt(job, 0, "no attempt is named");
         if (job is { Deleting: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (job.Finalizers.Contains(Job.Foreground)) return Drop(job, Job.Foreground); // G19
-        if (exit.Sight == Sight.Refused) return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
+        if (exit.Sight == Sight.Refused)
+            return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
         if (!pod.BelongsTo(job)) return Failed(job, attempt, now, clocks, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
             if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
-            var deadline = clocks.ExitHandlerDeadline == TimeSpan.Zero ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
-            if (!(now >= deadline) || pod.Deleting) return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
+            var deadline = clocks.ExitHandlerDeadline == TimeSpan.Zero
+                ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
+            if (!(now >= deadline) || pod.Deleting)
+                return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
-            return Failed(job, attempt, now, clocks, $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
+            return Failed(job, attempt, now, clocks,
+                $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
         }
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
-        var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created) + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
+        var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created)
+            + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
         return now < again && attempt < Attempts(job, clocks)
             ? new(Act.Wait) { Wake = again }
             : Failed(job, attempt, now, clocks, end.Words); // G16, G17
@@ -952,22 +993,25 @@ static class Protocol
 
     static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
     {
-        if (main.Sight == Sight.Unknown && job.HasFinalizer && job.Status.MainPodName is not null) return new(Act.AskMain); // F1
+        if (main.Sight == Sight.Unknown && job.HasFinalizer && job.Status.MainPodName is not null)
+            return new(Act.AskMain); // F1
         if (main.Pod is { HasFinalizer: true } pod && pod.BelongsTo(job)) return new(Act.ReleasePod) { Pod = pod };
         if (job.HasFinalizer) return Drop(job, Job.Finalizer);
         if (job.Deleting) return new(Act.Wait);
-        var expires = job.Status.CompletionTime is { } end ? end + TimeSpan.FromSeconds(Math.Max(job.Ttl, LeastTtl)) : now;
+        var ttl = job.Ttl < LeastTtl ? LeastTtl : job.Ttl;
+        var expires = (job.Status.CompletionTime is { } end && end < now ? end : now) + ttl;
         if (now >= expires) return new(Act.DeleteJob);
-        // F4: what still runs in a pod of ours by now (a sidecar) is not waited for; the kubelet gets time for its last words.
+        // F4: what still runs in a pod of ours (a sidecar) is not waited for; the kubelet gets time for its last words.
         var patience = job.Status.CompletionTime + clocks.LostPodSlack;
-        var over = new[] { main.Pod, exit.Pod }.FirstOrDefault(p => p is { PhaseOver: false, Deleting: false } && p.BelongsTo(job));
+        var over = new[] { main.Pod, exit.Pod }
+            .FirstOrDefault(p => p is { PhaseOver: false, Deleting: false } && p.BelongsTo(job));
         if (over is not null && now >= patience) return new(Act.DeletePod, "the job has finished") { Pod = over };
         return new(Act.Wait) { Wake = over is null ? expires : Earliest(expires, patience) };
     }
 
     /// <summary>
-    /// What to do with a pod that should not be: another incarnation's, a late creation's, an earlier attempt's. Only to
-    /// be acted on with a job asked for live after the pod was seen (null: it is gone).
+    /// What to do with a pod that should not be: another incarnation's, a late creation's, an earlier attempt's. Only
+    /// to be acted on with a job asked for live after the pod was seen (null: it is gone).
     /// </summary>
     public static Decision? Stray(Job? job, Pod pod, DateTimeOffset now, Clocks clocks)
     {
@@ -976,8 +1020,10 @@ static class Protocol
         if (job?.Uid != pod.JobUid)
             return settled ? null : Remove("pod of an OMJob that is gone", null);
         if (pod.Name == Pods.MainName(job))
-            return job.Status.Phase < Phase.ExitHandlerRunning || settled || Ended(new(pod), now, clocks) is not null ? null
-                : Remove("main pod runs after its job's end was recorded", new("StrayPodDeleted", $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
+            return job.Status.Phase < Phase.ExitHandlerRunning || settled || Ended(new(pod), now, clocks) is not null
+                ? null
+                : Remove("main pod runs after its job's end was recorded", new("StrayPodDeleted",
+                    $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
         var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
         return current || settled ? null : Remove("pod of no current attempt", null);
 
@@ -994,15 +1040,17 @@ static class Protocol
         if (view.Sight == Sight.Absent) return new(null, "was deleted before its end was seen");
         if (view.Pod is not { } pod) return null;
         if (pod.ExitCode is { } code) return Terminated(pod, code);
-        if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses at all
-        if (pod.FailedSeen is { } failed && now >= failed + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
-        if (pod is { Deleting: true, Scheduled: false }) return new(null, $"was deleted before it started{Details(pod)}");
+        if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
+        if (now >= pod.FailedSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
+        if (pod is { Deleting: true, Scheduled: false })
+            return new(null, $"was deleted before it started{Details(pod)}");
         if (now > pod.DeletionTimestamp + clocks.LostPodSlack) // G6
-            return new(null, $"was lost: its node did not confirm its end within {Text.Duration(clocks.LostPodSlack)}{Details(pod)}");
+            return new(null, "was lost: its node did not confirm its end within "
+                + $"{Text.Duration(clocks.LostPodSlack)}{Details(pod)}");
         return null;
     }
 
-    /// <summary>The exit code counts if the container ended of itself: always if it failed; 0 only if nobody stopped it (G21).</summary>
+    /// <summary>The exit code counts if main ended of itself: failure always; 0 if nobody stopped it (G21).</summary>
     static End Terminated(Pod pod, int code)
     {
         if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
@@ -1013,7 +1061,8 @@ static class Protocol
     /// <summary>The reasons in parentheses, as far as there are any.</summary>
     static string Details(Pod pod)
     {
-        string?[] all = [pod.ExitReason is "Error" or "Completed" ? null : pod.ExitReason, pod.Reason, pod.Disruption, pod.Waiting];
+        string?[] all =
+            [pod.ExitReason is "Error" or "Completed" ? null : pod.ExitReason, pod.Reason, pod.Disruption, pod.Waiting];
         var said = all.Where(r => !string.IsNullOrEmpty(r)).Distinct().ToArray();
         return said.Length == 0 ? "" : $" ({string.Join("; ", said)})";
     }
@@ -1027,13 +1076,15 @@ static class Protocol
 
     static Decision Started(Job job, Pod pod) => new(Act.WriteStatus, $"{pod.Name} was created")
     {
-        Status = job.Status with { Phase = Phase.Running, MainPodName = pod.Name, StartTime = pod.Created, Message = null },
+        Status = job.Status with
+        { Phase = Phase.Running, MainPodName = pod.Name, StartTime = pod.Created, Message = null },
     };
 
     static Decision MainEnded(Job job, End end, DateTimeOffset now)
     {
+        var why = end.ExitCode == 0 ? null : job.Status.GivenUp;
         var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
-        var words = Text.Cut(job.Status.Phase == Phase.Running && job.Status.Message is { } why ? why : $"Main pod {end.Words}{deleted}");
+        var words = why ?? Text.Cut($"Main pod {end.Words}{deleted}");
         var status = job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
         if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
         return new(Act.WriteStatus, words)
@@ -1046,19 +1097,23 @@ static class Protocol
     static Decision Failed(Job job, int attempt, DateTimeOffset now, Clocks clocks, string words) =>
         attempt < Attempts(job, clocks)
             ? NextAttempt(job, attempt, words)
-            : Finish(now, false, job.Status, attempt == 1 ? $"exit handler {words}" : $"exit handler {words}; no attempt of {attempt} succeeded");
+            : Finish(now, false, job.Status, $"exit handler {words}"
+                + (attempt == 1 ? "" : $"; no attempt of {attempt} succeeded"));
 
+    /// <summary>The name goes to status before the pod is created. Attempt 0: status names none yet.</summary>
     static Decision NextAttempt(Job job, int attempt, string words)
     {
         var next = Pods.ExitName(job.Name, attempt + 1);
+        var tried = attempt == 0 ? null : $"exit handler attempt {attempt} {words}";
+        var message = Text.Join(job.Status.MainWords, tried);
         return new(Act.WriteStatus, $"exit handler {words}, next is {next}")
         {
-            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainWords, $"exit handler attempt {attempt} {words}") },
-            Fact = attempt == 0 ? null : new("ExitHandlerRetried", $"Exit handler attempt {attempt} {words}; next attempt is {next}", true),
+            Status = job.Status with { ExitPodName = next, Message = message },
+            Fact = tried is null ? null : new("ExitHandlerRetried", $"{Text.Join(null, tried)}; next attempt is {next}", true),
         };
     }
 
-    /// <summary>Succeeded only if main exited 0 and the handler succeeded; words null where there is no handler.</summary>
+    /// <summary>Succeeded only if main exited 0 and the handler succeeded; words null without a handler.</summary>
     static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? words)
     {
         var phase = handled && status.ExitCode == 0 ? Phase.Succeeded : Phase.Failed;
@@ -1071,9 +1126,9 @@ static class Protocol
     }
 
     /// <summary>Stops the main pod; the reason goes to status first, for it is the end's message.</summary>
-    static Decision Stop(Job job, Pod pod, string why) => Text.Cut(why) is var said && job.Status.Message != said && job.Status.Message is null
-        ? new(Act.WriteStatus, said) { Status = job.Status with { Message = said } }
-        : new(Act.DeletePod, said) { Pod = pod };
+    static Decision Stop(Job job, Pod pod, string why) => job.Status.GivenUp is { } said
+        ? new(Act.DeletePod, said) { Pod = pod }
+        : new(Act.WriteStatus, why) { Status = job.Status with { Message = Text.Cut($"{JobStatus.Stopped}{why}") } };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
@@ -1087,7 +1142,7 @@ static class Protocol
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    static int Attempts(Job job, Clocks clocks) => 1 + (job.BackoffLimit ?? clocks.ExitHandlerRetries);
+    static int Attempts(Job job, Clocks clocks) => 1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
 
     static DateTimeOffset? Earliest(params ReadOnlySpan<DateTimeOffset?> times)
     {
@@ -1105,28 +1160,31 @@ static class Labels
 {
     const string Prefix = "omjob.pipelines.openmetadata.org/";
     public const string Job = "omjob", Name = Prefix + "name", Type = Prefix + "pod-type", Uid = Prefix + "uid";
-    public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline", RunId = "app.kubernetes.io/run-id";
+    public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline",
+        RunId = "app.kubernetes.io/run-id";
     public const string Main = "main", ExitHandler = "exit-handler";
 }
 
 /// <summary>Names that must fit, and label values that must be valid (CONTRACT section 5 and 2).</summary>
 static class Names
 {
-    /// <summary>A name of at most <paramref name="max"/> characters; one that is longer ends in a hash of the whole.</summary>
+    /// <summary>A name of up to <paramref name="max"/> characters; a longer one ends in a hash of the whole.</summary>
     public static string Fit(string name, int max, string fallback)
     {
         if (name.Length == 0) name = fallback;
         if (name.Length <= max) return name;
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))[..Math.Min(6, max)];
         var prefix = name[..Math.Max(0, max - 7)];
-        while (prefix.Length > 0 && !char.IsAsciiLetterLower(prefix[^1]) && !char.IsAsciiDigit(prefix[^1])) prefix = prefix[..^1];
+        while (prefix.Length > 0 && !char.IsAsciiLetterLower(prefix[^1]) && !char.IsAsciiDigit(prefix[^1]))
+            prefix = prefix[..^1];
         return prefix.Length == 0 ? hash : $"{prefix}-{hash}";
     }
 
     /// <summary>A valid label value; empty where nothing is left.</summary>
     public static string LabelValue(string value)
     {
-        var valid = string.Concat(value.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-')).Trim('-', '_', '.');
+        var valid = string.Concat(value.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-'))
+            .Trim('-', '_', '.');
         return valid.Length == 0 ? "" : Fit(valid, 63, "");
     }
 }
@@ -1134,11 +1192,11 @@ static class Names
 /// <summary>What the pods are called and made of.</summary>
 static class Pods
 {
-    /// <summary>Fields of our pod spec that belong to the container; all others but labels and annotations are the pod's.</summary>
+    /// <summary>The container's fields of our pod spec; all others but labels and annotations are the pod's.</summary>
     static readonly HashSet<string> OfContainer =
     [
-        "image", "imagePullPolicy", "command", "args", "workingDir", "envFrom", "resources", "volumeMounts", "volumeDevices",
-        "ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe",
+        "image", "imagePullPolicy", "command", "args", "workingDir", "envFrom", "resources", "volumeMounts",
+        "volumeDevices", "ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe",
         "terminationMessagePath", "terminationMessagePolicy",
     ];
 
@@ -1163,7 +1221,8 @@ static class Pods
     public static int Attempt(Job job)
     {
         var name = job.Status.ExitPodName ?? "";
-        return int.TryParse(name[(name.LastIndexOf('-') + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+        var number = name[(name.LastIndexOf('-') + 1)..];
+        return int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
             && n > 1 && name == ExitName(job.Name, n) ? n : 1;
     }
 
@@ -1173,9 +1232,11 @@ static class Pods
         var exit = type == PodType.ExitHandler;
         var main = job.Spec.Get("mainPodSpec");
         var own = exit ? job.Spec.Get("exitHandlerSpec") : main;
-        JsonElement Inherited(string name) => own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given
+        JsonElement Inherited(string name) =>
+            own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given
             ? given : main.Get(name).OrNothing();
-        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked ? asked : Json.DefaultSecurity;
+        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked
+            ? asked : Json.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
         foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
@@ -1185,7 +1246,7 @@ static class Pods
         spec.Give("serviceAccountName", Inherited("serviceAccountName"));
         spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
         spec.Give("securityContext", security);
-        if (!exit && job.ActiveDeadlineSeconds is { } seconds) spec["activeDeadlineSeconds"] = seconds; // H6: not the handler's
+        if (!exit) spec.Give("activeDeadlineSeconds", job.Spec.Get("activeDeadlineSeconds")); // H6: main only
         spec["containers"] = new JsonArray(container);
         var meta = new JsonObject
         {
@@ -1205,7 +1266,8 @@ static class Pods
     {
         var context = new JsonObject();
         foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
-        foreach (var field in Json.DefaultContainerSecurity.Fields().Concat(given.Fields())) context.Give(field.Name, field.Value);
+        foreach (var field in Json.DefaultContainerSecurity.Fields().Concat(given.Fields()))
+            context.Give(field.Name, field.Value);
         return context;
     }
 
@@ -1216,7 +1278,8 @@ static class Pods
         foreach (var item in given.Items().Where(i => !exit || i.Text("name") != "pipelineStatus"))
         {
             var node = item.Node();
-            if (node is JsonObject variable && variable["valueFrom"] is JsonObject { Count: 0 }) variable.Remove("valueFrom");
+            if (node is JsonObject variable && variable["valueFrom"] is JsonObject { Count: 0 })
+                variable.Remove("valueFrom");
             env.Add(node);
         }
         var outcome = job.Status.ExitCode == 0 ? "success" : "failed";
@@ -1230,8 +1293,12 @@ static class Pods
     /// </summary>
     static JsonObject Owner(Job job) => new()
     {
-        ["apiVersion"] = Job.ApiVersion, ["kind"] = "OMJob", ["name"] = job.Name, ["uid"] = job.Uid,
-        ["controller"] = true, ["blockOwnerDeletion"] = false,
+        ["apiVersion"] = Job.ApiVersion,
+        ["kind"] = "OMJob",
+        ["name"] = job.Name,
+        ["uid"] = job.Uid,
+        ["controller"] = true,
+        ["blockOwnerDeletion"] = false,
     };
 
     /// <summary>Ours, then the spec's, then those by which pods are found, which no spec overrides.</summary>
@@ -1255,7 +1322,8 @@ static class Pods
     }
 
     static (string, string)[] OwnLabels(Job job, bool exit) =>
-        [(Labels.Job, job.Name), (Labels.Name, job.Name), (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
+        [(Labels.Job, job.Name), (Labels.Name, job.Name),
+            (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
 
     /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
     public static byte[] LabelPatch(Job job, Pod pod)
@@ -1282,9 +1350,9 @@ abstract record Held
     public required string Version { get; init; }
     public string Namespace => Key.Namespace;
     public string Name => Key.Name;
-    /// <summary>The state itself tells that the object is gone, as the answer to a write that took its last finalizer.</summary>
+    /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
-    /// <summary>This state, with what we remember of an earlier one and when the API server answered us with it.</summary>
+    /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
     public virtual Held After(Held? before, DateTimeOffset? live) => this;
 }
 
@@ -1306,12 +1374,18 @@ sealed record JobStatus(Phase Phase)
     public int? ExitCode { get; init; }
 
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
-    public string? MainWords => Message?.IndexOf("; exit handler", StringComparison.Ordinal) is { } at and >= 0 ? Message[..at] : Message;
+    public string? MainWords =>
+        Message?.IndexOf("; exit handler", StringComparison.Ordinal) is { } at and >= 0 ? Message[..at] : Message;
+
+    /// <summary>Why a running main pod is being stopped; recorded before it is, for then it is the message of its end.</summary>
+    public string? GivenUp => Phase == Phase.Running && Message?.StartsWith(Stopped, StringComparison.Ordinal) is true ? Message : null;
+    public const string Stopped = "Main pod was stopped: it ";
 
     public static JobStatus Read(JsonElement status)
     {
         var text = status.Text("phase") ?? "";
-        return new(text is "" ? Phase.Pending : Enum.TryParse<Phase>(text, out var phase) && !char.IsAsciiDigit(text[0]) ? phase : Phase.Unknown)
+        var phase = Enum.GetValues<Phase>().FirstOrDefault(p => p.ToString() == text); // else Unknown
+        return new(text.Length == 0 ? Phase.Pending : phase)
         {
             PhaseText = text,
             MainPodName = status.Text("mainPodName"),
@@ -1319,7 +1393,7 @@ sealed record JobStatus(Phase Phase)
             StartTime = status.Time("startTime"),
             CompletionTime = status.Time("completionTime"),
             Message = status.Text("message"),
-            ExitCode = (int?)status.Number("mainPodExitCode"),
+            ExitCode = status.Number("mainPodExitCode"),
         };
     }
 }
@@ -1327,7 +1401,8 @@ sealed record JobStatus(Phase Phase)
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
 sealed record Job : Held
 {
-    public const string ApiVersion = "pipelines.openmetadata.org/v1", Finalizer = "pipelines.openmetadata.org/exit-handler";
+    public const string ApiVersion = "pipelines.openmetadata.org/v1";
+    public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
     public const string Foreground = "foregroundDeletion", Orphan = "orphan";
 
     public bool Deleting { get; init; }
@@ -1335,8 +1410,8 @@ sealed record Job : Held
     public JobStatus Status { get; init; } = new(Phase.Pending);
     public JsonElement Spec { get; init; }
     public bool HasExitSpec { get; init; }
-    public long Ttl { get; init; }
-    public long? ActiveDeadlineSeconds { get; init; }
+    public TimeSpan Ttl { get; init; }
+    public TimeSpan? ActiveDeadline { get; init; }
     public int? BackoffLimit { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
@@ -1394,12 +1469,13 @@ sealed record Pod : Held
     public DateTimeOffset? FailedSeen { get; init; }
 
     public bool Deleting => DeletionTimestamp is not null;
-    public DateTimeOffset? DeletionRequested => DeletionTimestamp - TimeSpan.FromSeconds(GracePeriod ?? 0);
+    public DateTimeOffset? DeletionRequested => DeletionTimestamp - Text.Seconds(GracePeriod ?? 0);
     public bool BelongsTo(Job job) => JobUid == job.Uid;
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
-    /// <summary>P: a kubelet may report the phase seconds before the container; the clock runs from the first sighting.</summary>
+    /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>
-        FailedSeen is not null && before is Pod pod && pod.Uid == Uid ? this with { FailedSeen = pod.FailedSeen ?? FailedSeen } : this;
+        FailedSeen is not null && before is Pod pod && pod.Uid == Uid
+            ? this with { FailedSeen = pod.FailedSeen ?? FailedSeen } : this;
 }
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
@@ -1450,19 +1526,23 @@ sealed record StatusDetails(string? Name, string? Kind, List<StatusCause>? Cause
 sealed record StatusCause(string? Reason, string? Message, string? Field);
 
 sealed record ObjectMeta(
-    string? Name, string? Namespace, string? Uid, string? ResourceVersion, DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp,
-    long? DeletionGracePeriodSeconds, Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
+    string? Name, string? Namespace, string? Uid, string? ResourceVersion,
+    DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
+    Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
 
 sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
     public Held? ToHeld(DateTimeOffset now) => ToJob();
 
-    /// <summary>Null where it is no whole object. Spec and status are read field by field: a wrong type there stops nothing.</summary>
+    /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
     {
-        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta) return null;
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
+            return null;
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
+        var end = status.CompletionTime ?? meta.CreationTimestamp;
+        if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
         {
             Key = new(ns, name),
@@ -1470,12 +1550,12 @@ sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Statu
             Version = version,
             Deleting = meta.DeletionTimestamp is not null,
             Finalizers = meta.Finalizers ?? [],
-            Status = finished ? status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = status.CompletionTime ?? meta.CreationTimestamp } : status,
+            Status = status,
             Spec = finished ? default : Spec,
             HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
-            Ttl = Math.Min(Spec.Number("ttlSecondsAfterFinished") ?? 86400, int.MaxValue),
-            ActiveDeadlineSeconds = Spec.Number("activeDeadlineSeconds"),
-            BackoffLimit = (int?)Spec.Number("exitHandlerBackoffLimit"),
+            Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
+            ActiveDeadline = Spec.Number("activeDeadlineSeconds") is { } most ? Text.Seconds(most) : null,
+            BackoffLimit = Spec.Number("exitHandlerBackoffLimit"),
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
         };
@@ -1489,8 +1569,10 @@ sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObjec
     /// <param name="now">The server's time: when a failed pod whose container still runs was first seen.</param>
     public Pod? ToPod(DateTimeOffset now)
     {
-        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta) return null;
-        var owner = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion });
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
+            return null;
+        var owner = meta.OwnerReferences?.Find(
+            o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion });
         var main = Status?.ContainerStatuses?.Find(c => c.Name == "main")?.State;
         var over = Status?.Phase is "Succeeded" or "Failed";
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
@@ -1508,7 +1590,7 @@ sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObjec
             Created = meta.CreationTimestamp ?? now,
             DeletionTimestamp = meta.DeletionTimestamp,
             GracePeriod = meta.DeletionGracePeriodSeconds,
-            Grace = TimeSpan.FromSeconds(Spec?.TerminationGracePeriodSeconds ?? 30),
+            Grace = Text.Seconds(Spec?.TerminationGracePeriodSeconds ?? 30),
             Scheduled = !string.IsNullOrEmpty(Spec?.NodeName),
             StartTime = Status?.StartTime,
             PhaseOver = over,
@@ -1526,7 +1608,8 @@ sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObjec
 
     string? WhyWaiting(ContainerState? main)
     {
-        var init = Status?.InitContainerStatuses?.Find(c => c.State is { Waiting.Reason: not null and not "PodInitializing" })?.State;
+        var init = Status?.InitContainerStatuses?.Find(
+            c => c.State is { Waiting.Reason: not null and not "PodInitializing" })?.State;
         var waiting = init?.Waiting ?? main?.Waiting;
         if (waiting is not null) return Text.Pair(waiting.Reason, waiting.Message);
         var unscheduled = Status?.Conditions?.Find(c => c is { Type: "PodScheduled", Status: "False" });
@@ -1545,9 +1628,9 @@ sealed record ContainerWaiting(string? Reason, string? Message);
 sealed record ContainerRunning(DateTimeOffset? StartedAt);
 sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? FinishedAt);
 
-/// <summary>Source-generated JSON: no reflection at run time, and a depth that no object of the API server exceeds.</summary>
-[JsonSourceGenerationOptions(
-    GenerationMode = JsonSourceGenerationMode.Metadata, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = 1000)]
+/// <summary>Source-generated JSON: no reflection at run time, and a depth that no API object exceeds.</summary>
+[JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = 1000)]
 [JsonSerializable(typeof(ListOf<JobObject>))]
 [JsonSerializable(typeof(ListOf<PodObject>))]
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
@@ -1573,13 +1656,16 @@ static class Extensions
 {
     public static JsonElement Get(this JsonElement json, string name) =>
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
-    public static string? Text(this JsonElement json, string name) => json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
-    public static long? Number(this JsonElement json, string name) =>
-        json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var value) ? value : null;
+    public static string? Text(this JsonElement json, string name) =>
+        json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
+    public static int? Number(this JsonElement json, string name) =>
+        json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var value) ? value : null;
     public static DateTimeOffset? Time(this JsonElement json, string name) =>
-        json.Get(name) is { ValueKind: JsonValueKind.String } text && text.TryGetDateTimeOffset(out var value) ? value : null;
-    public static IEnumerable<JsonProperty> Fields(this JsonElement json) => json.ValueKind == JsonValueKind.Object ? json.EnumerateObject() : [];
-    public static IEnumerable<JsonElement> Items(this JsonElement json) => json.ValueKind == JsonValueKind.Array ? json.EnumerateArray() : [];
+        json.Get(name) is { ValueKind: JsonValueKind.String } t && t.TryGetDateTimeOffset(out var value) ? value : null;
+    public static IEnumerable<JsonProperty> Fields(this JsonElement json) =>
+        json.ValueKind == JsonValueKind.Object ? json.EnumerateObject() : [];
+    public static IEnumerable<JsonElement> Items(this JsonElement json) =>
+        json.ValueKind == JsonValueKind.Array ? json.EnumerateArray() : [];
 
     /// <summary>Nothing where it is null or empty: the chart's own CRD prunes a security context to {}.</summary>
     public static JsonElement OrNothing(this JsonElement json) => json.ValueKind switch
@@ -1618,33 +1704,40 @@ static class Extensions
 
 static class Text
 {
-    /// <summary>An event's message holds 1,024 bytes.</summary>
-    public static string Cut(string text, int most = 900) => text.Length <= most ? text : text[..most] + "…";
+    /// <summary>Short enough for an event, whose message should stay within 1,024 bytes.</summary>
+    public static string Cut(string text, int most = 900) =>
+        text.Length <= most ? text : text[..(char.IsHighSurrogate(text[most - 1]) ? most - 1 : most)] + "…";
 
     public static string? Pair(string? reason, string? message) =>
         string.IsNullOrEmpty(reason) ? null : string.IsNullOrEmpty(message) ? reason : $"{reason}: {Cut(message, 300)}";
 
     public static string Join(string? first, string? second) =>
-        Cut(string.IsNullOrEmpty(first) ? string.IsNullOrEmpty(second) ? "Main pod ended" : char.ToUpperInvariant(second[0]) + second[1..]
-            : string.IsNullOrEmpty(second) ? first : $"{first}; {second}");
+        Cut(string.IsNullOrEmpty(second) ? string.IsNullOrEmpty(first) ? "Main pod ended" : first
+            : string.IsNullOrEmpty(first) ? char.ToUpperInvariant(second[0]) + second[1..] : $"{first}; {second}");
+
+    /// <summary>At most ten years, so that no sum of times overflows.</summary>
+    public static TimeSpan Seconds(long seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 315_360_000));
 
     public static string Duration(TimeSpan span) =>
-        span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h" : span.TotalSeconds % 60 == 0 ? $"{span.TotalMinutes}m" : $"{span.TotalSeconds}s";
+        span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h"
+            : span.TotalSeconds % 60 == 0 ? $"{span.TotalMinutes}m" : $"{span.TotalSeconds}s";
 
     /// <summary>Whole seconds, UTC, with a trailing Z.</summary>
-    public static string? Time(DateTimeOffset? time) => time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+    public static string? Time(DateTimeOffset? time) =>
+        time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }
 
 static class Secrets
 {
     /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat.</summary>
-    public static string Redact(string words, Job job)
+    public static string Redact(string words, Job? job)
     {
         var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
         if (context >= 0) words = words[..context].TrimEnd(' ', ',');
         foreach (var spec in (string[])["mainPodSpec", "exitHandlerSpec"])
-            foreach (var item in job.Spec.Get(spec).Get("env").Items())
-                if (item.Text("value") is { Length: >= 4 } value) words = words.Replace(value, "***", StringComparison.Ordinal);
+            foreach (var item in (job?.Spec ?? default).Get(spec).Get("env").Items())
+                if (item.Text("value") is { Length: >= 4 } value)
+                    words = words.Replace(value, "***", StringComparison.Ordinal);
         return Text.Cut(words);
     }
 }
@@ -1658,25 +1751,28 @@ static class Versions
 
 static class MediaTypes
 {
-    public const string Json = "application/json", Merge = "application/merge-patch+json", StrategicMerge = "application/strategic-merge-patch+json";
+    public const string Json = "application/json", Merge = "application/merge-patch+json",
+        StrategicMerge = "application/strategic-merge-patch+json";
 }
 
 static class Paths
 {
     const string Group = "/apis/" + Job.ApiVersion;
     static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
-    public static string All(string ns, string resource) => (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
+    public static string All(string ns, string resource) =>
+        (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
     public static string Of(Key key) => $"{All(key.Namespace, key.Kind == Kind.Pod ? "pods" : "omjobs")}/{key.Name}";
     public static string Events(string ns) => $"/api/v1{In(ns)}/events";
 
-    /// <summary>The timeout holds the API server too: a creation that comes to pass late could be a second one (D6).</summary>
-    public static Request CreatePod(string ns, byte[] pod, string parameters = "") => new(HttpMethod.Post, $"{All(ns, "pods")}?timeout=10s{parameters}", pod);
+    /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6).</summary>
+    public static Request CreatePod(string ns, byte[] pod, string parameters = "") =>
+        new(HttpMethod.Post, $"{All(ns, "pods")}?timeout=10s{parameters}", pod);
 }
 
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
 {
-    /// <summary>A patch of one field of the metadata, refused with 409 for another UID or (if given) another version.</summary>
+    /// <summary>A patch of one field of the metadata, refused with 409 for another UID or (if given) version.</summary>
     public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
     {
         var meta = new JsonObject { ["uid"] = uid };
@@ -1688,7 +1784,7 @@ static class Bodies
     public static byte[] Finalizers(Job job, IEnumerable<string> finalizers) =>
         Metadata(job.Uid, job.Version, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
-    /// <summary>Needs no resourceVersion: it takes out of the list what is there of ours, and the UID guards the pod.</summary>
+    /// <summary>Needs no resourceVersion: it takes what is ours out of the list, and the UID guards the pod.</summary>
     public static byte[] DropFinalizer(Pod pod) =>
         Metadata(pod.Uid, null, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
 
@@ -1719,8 +1815,12 @@ static class Bodies
         ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = job.Namespace },
         ["involvedObject"] = new JsonObject
         {
-            ["apiVersion"] = Job.ApiVersion, ["kind"] = "OMJob", ["namespace"] = job.Namespace, ["name"] = job.Name,
-            ["uid"] = job.Uid, ["resourceVersion"] = job.Version,
+            ["apiVersion"] = Job.ApiVersion,
+            ["kind"] = "OMJob",
+            ["namespace"] = job.Namespace,
+            ["name"] = job.Name,
+            ["uid"] = job.Uid,
+            ["resourceVersion"] = job.Version,
         },
         ["reason"] = "OMJobOperator",
         ["action"] = fact.Action,
@@ -1775,7 +1875,8 @@ sealed class WorkQueue(TimeProvider time)
         if (delay <= TimeSpan.Zero) { Add(key); return; }
         lock (gate)
         {
-            var at = time.GetTimestamp() + (long)Math.Min(delay.TotalSeconds * time.TimestampFrequency, long.MaxValue / 4.0);
+            var ticks = Math.Min(delay.TotalSeconds * time.TimestampFrequency, long.MaxValue / 4.0);
+            var at = time.GetTimestamp() + (long)ticks;
             var slot = SlotOf(key);
             if (at >= slot.Wake) return;
             slot.Wake = at;
@@ -1823,15 +1924,17 @@ sealed class WorkQueue(TimeProvider time)
                 var now = time.GetTimestamp();
                 while (timers.TryPeek(out var key, out var at))
                 {
-                    if (at > now) { wait = TimeSpan.FromSeconds(Math.Min(3600, (at - now) / (double)time.TimestampFrequency)); break; }
+                    var seconds = (at - now) / (double)time.TimestampFrequency;
+                    if (at > now) { wait = TimeSpan.FromSeconds(Math.Min(3600, seconds)); break; }
                     timers.Dequeue();
-                    if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came and went
+                    if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came first
                     slot.Wake = long.MaxValue;
                     Add(key);
                 }
             }
             using var awake = CancellationTokenSource.CreateLinkedTokenSource(stop);
-            var delay = Task.Delay(wait < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : wait, time, awake.Token);
+            var least = TimeSpan.FromMilliseconds(1);
+            var delay = Task.Delay(wait < least ? least : wait, time, awake.Token);
             await Task.WhenAny(delay, sooner.Reader.WaitToReadAsync(awake.Token).AsTask());
             awake.Cancel();
             sooner.Reader.TryRead(out _);
@@ -1864,13 +1967,13 @@ sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, Jso
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
     public bool Connected { get; set; }
-    /// <summary>Timestamps: the loop's last turn, the last word from the server, the end of the last connection.</summary>
+    /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>
     public long Turned { get; set; }
     public long Heard { get; set; }
     public long Lost { get; set; }
 }
 
-/// <summary>The API server's clock, from its Date headers and a monotonic clock: deletion times are the server's.</summary>
+/// <summary>The API server's clock, from Date headers and a monotonic clock: deletion times are the server's.</summary>
 sealed class ServerClock(TimeProvider time)
 {
     readonly Lock gate = new();
@@ -1897,11 +2000,11 @@ sealed class ServerClock(TimeProvider time)
 sealed record Request(HttpMethod Method, string Path, byte[]? Body = null, string MediaType = MediaTypes.Json)
 {
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
-    /// <summary>For a watch: takes each line (an empty one: the stream is open); what it returns ends the stream.</summary>
+    /// <summary>For a watch: takes each line (empty: the stream is open); what it returns ends the stream.</summary>
     public Func<ReadOnlyMemory<byte>, Reply?>? OnLine { get; init; }
 }
 
-/// <summary>What an answer means. Exists and Conflict are both 409, Invalid and NamespaceGoing are about a pod's creation.</summary>
+/// <summary>What an answer means. Exists and Conflict: 409; Invalid and NamespaceGoing: of a pod's creation.</summary>
 enum Outcome { Ok, NotFound, Exists, Conflict, Invalid, NamespaceGoing, TooMany, Gone, Unauthorized, Refused, Fault }
 
 /// <summary>One answer as a value. Code is the HTTP status; 0: there was no answer, Fault says why.</summary>
@@ -1915,7 +2018,8 @@ sealed record Reply(int Code, byte[] Body)
     StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(Json.Default.StatusObject);
 
     /// <summary>What the API server said, in one line.</summary>
-    public string Words => Fault ?? (Status?.Message is { Length: > 0 } message ? message : $"the API server answered {Code}");
+    public string Words => Fault
+        ?? (Status?.Message is { Length: > 0 } message ? message : $"the API server answered {Code}");
 
     /// <summary>DESIGN, "Refusals of a pod POST".</summary>
     public Outcome Outcome
@@ -1930,7 +2034,8 @@ sealed record Reply(int Code, byte[] Body)
             {
                 0 => Outcome.Fault,
                 401 => Outcome.Unauthorized,
-                403 when status?.Details?.Causes?.Exists(c => c.Reason == "NamespaceTerminating") is true => Outcome.NamespaceGoing,
+                403 when status?.Details?.Causes?.Exists(c => c.Reason == "NamespaceTerminating") is true
+                    => Outcome.NamespaceGoing,
                 404 when status?.Details?.Kind == "namespaces" => Outcome.NamespaceGoing,
                 404 => Outcome.NotFound,
                 409 when status?.Reason == "AlreadyExists" => Outcome.Exists,
@@ -1957,7 +2062,7 @@ sealed record Reply(int Code, byte[] Body)
     public T? Read<T>(JsonTypeInfo<T> type) where T : class => (T?)Read((JsonTypeInfo)type);
 }
 
-/// <summary>Where the cluster is and who we are there. Configuration and credentials are the client package's.</summary>
+/// <summary>Where the cluster is, who we are there. Configuration and credentials are the client package's.</summary>
 sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials)
 {
     const string ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/";
@@ -1967,7 +2072,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     public string? TlsServerName { get; init; }
     public bool SkipTlsVerify { get; init; }
 
-    /// <summary>In-cluster where no path is given and we are in one, else from a kubeconfig. Throws UsageException.</summary>
+    /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws UsageException.</summary>
     public static ClusterAccess Load(string? path, string? context)
     {
         var file = path;
@@ -1982,10 +2087,11 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
             }
             file ??= Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } variable ? variable
                 : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
-            if (path is null && file.Contains(Path.PathSeparator)) throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
+            if (path is null && file.Contains(Path.PathSeparator))
+                throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
             return FromKubeconfig(Path.GetFullPath(file), context);
         }
-#pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: the person who starts us must see which file.
+#pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: whoever starts us must see which file.
         catch (Exception e) when (e is not UsageException) { throw new UsageException($"{file}: {e.Message}"); }
 #pragma warning restore CA1031
     }
@@ -1994,15 +2100,21 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     {
         var yaml = new YamlStream();
         using (var reader = new StreamReader(path)) yaml.Load(reader);
-        if (yaml.Documents is not [{ RootNode: YamlMappingNode root }, ..]) throw new UsageException($"{path}: no kubeconfig");
-        context ??= Scalar(root, "current-context") ?? throw new UsageException($"{path}: no current-context; give one with --context");
-        var chosen = Named(root, "contexts", "context", context) ?? throw new UsageException($"{path}: no context '{context}'");
-        var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster")) ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
+        if (yaml.Documents is not [{ RootNode: YamlMappingNode root }, ..])
+            throw new UsageException($"{path}: no kubeconfig");
+        context ??= Scalar(root, "current-context")
+            ?? throw new UsageException($"{path}: no current-context; give one with --context");
+        var chosen = Named(root, "contexts", "context", context)
+            ?? throw new UsageException($"{path}: no context '{context}'");
+        var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster"))
+            ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
         var user = Named(root, "users", "user", Scalar(chosen, "user"));
-        if (Scalar(cluster, "proxy-url") is not null) throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
+        if (Scalar(cluster, "proxy-url") is not null)
+            throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
         // The package reads one certificate of a bundle, and no tokenFile: both are read here.
         string Relative(string file) => Path.Combine(Path.GetDirectoryName(path)!, file);
-        var pem = Scalar(cluster, "certificate-authority-data") is { } data ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
+        var pem = Scalar(cluster, "certificate-authority-data") is { } data
+            ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
             : Scalar(cluster, "certificate-authority") is { } file ? File.ReadAllText(Relative(file)) : null;
         X509Certificate2Collection? authorities = pem is null ? null : [];
         authorities?.ImportFromPem(pem);
@@ -2013,11 +2125,14 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         using var stream = new MemoryStream(Encoding.UTF8.GetBytes(text.ToString()));
         var config = KubernetesClientConfiguration.LoadKubeConfig(stream);
         config.FileName = path;
-        return From(KubernetesClientConfiguration.BuildConfigFromConfigObject(config, context), authorities, tokenFile is null ? null : Relative(tokenFile));
+        return From(KubernetesClientConfiguration.BuildConfigFromConfigObject(config, context), authorities,
+            tokenFile is null ? null : Relative(tokenFile));
     }
 
-    static ClusterAccess From(KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile) =>
-        new(config.Host.TrimEnd('/'), tokenFile is null ? Kubernetes.CreateCredentials(config) : new TokenCredentials(new TokenFileAuth(tokenFile)))
+    static ClusterAccess From(
+        KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile) =>
+        new(config.Host.TrimEnd('/'), tokenFile is null
+            ? Kubernetes.CreateCredentials(config) : new TokenCredentials(new TokenFileAuth(tokenFile)))
         {
             Authorities = authorities,
             ClientCertificate = Certificate(config),
@@ -2027,14 +2142,17 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
 
     static X509Certificate2? Certificate(KubernetesClientConfiguration config)
     {
-        static string? Pem(string? data, string? file) => !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
+        static string? Pem(string? data, string? file) =>
+            !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
             : !string.IsNullOrEmpty(file) ? File.ReadAllText(file) : null;
         var certificate = Pem(config.ClientCertificateData, config.ClientCertificateFilePath);
-        return certificate is null ? null : X509Certificate2.CreateFromPem(certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
+        return certificate is null ? null : X509Certificate2.CreateFromPem(
+            certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
     }
 
     static string? Scalar(YamlMappingNode? node, string key) =>
-        node is not null && node.Children.TryGetValue(new YamlScalarNode(key), out var value) && value is YamlScalarNode { Value: { Length: > 0 } text } ? text : null;
+        node is not null && node.Children.TryGetValue(new YamlScalarNode(key), out var value)
+            && value is YamlScalarNode { Value: { Length: > 0 } text } ? text : null;
 
     static YamlMappingNode? Named(YamlMappingNode root, string list, string kind, string? name) =>
         root.Children.TryGetValue(new YamlScalarNode(list), out var all) && all is YamlSequenceNode items
@@ -2055,7 +2173,8 @@ sealed class ApiServer : IDisposable
         if (access.Authorities is { } authorities)
         {
             // Not a callback: the name is checked as well as the chain.
-            tls.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            tls.CertificateChainPolicy = new() { TrustMode = X509ChainTrustMode.CustomRootTrust };
+            tls.CertificateChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
             tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
         }
         if (access.ClientCertificate is { } certificate) tls.ClientCertificates = [certificate];
@@ -2078,7 +2197,7 @@ sealed class ApiServer : IDisposable
         { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
         http.DefaultRequestHeaders.UserAgent.ParseAdd("omjob-operator");
         http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
-        if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // the name asked for and checked in TLS
+        if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // asked for and checked in TLS
     }
 
     public async Task<Reply> Send(Request request, CancellationToken stop)
@@ -2091,7 +2210,8 @@ sealed class ApiServer : IDisposable
             {
                 Version = HttpVersion.Version20,
                 VersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
-                Content = request.Body is { } body ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
+                Content = request.Body is { } body
+                    ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
             };
             if (access.Credentials is { } credentials) await credentials.ProcessHttpRequestAsync(message, limit.Token);
             using var response = await http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limit.Token);
@@ -2099,7 +2219,8 @@ sealed class ApiServer : IDisposable
             var ended = request.OnLine is { } take && response.IsSuccessStatusCode
                 ? await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token)
                 : null;
-            var content = request.OnLine is not null && response.IsSuccessStatusCode ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
+            var content = request.OnLine is not null && response.IsSuccessStatusCode
+                ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
             return (ended ?? new Reply((int)response.StatusCode, content)) with
             {
                 Date = response.Headers.Date + TimeProvider.System.GetElapsedTime(heard),
@@ -2114,7 +2235,8 @@ sealed class ApiServer : IDisposable
         {
             var cause = e;
             while (cause.InnerException is { } inner) cause = inner;
-            return Fault(cause == e || e.Message.Contains(cause.Message, StringComparison.Ordinal) ? e.Message : $"{e.Message} {cause.Message}");
+            return Fault(cause == e || e.Message.Contains(cause.Message, StringComparison.Ordinal)
+                ? e.Message : $"{e.Message} {cause.Message}");
         }
 
         Reply Fault(string why) => new(0, []) { Fault = $"{request.Method} {access.Server}: {why}" };
@@ -2134,7 +2256,8 @@ sealed class ApiServer : IDisposable
                 while (rest.PositionOf((byte)'\n') is { } end)
                 {
                     var line = rest.Slice(0, end);
-                    if (line.Length > 0 && take(line.IsSingleSegment ? line.First : line.ToArray()) is { } ended) return ended;
+                    if (line.Length > 0 && take(line.IsSingleSegment ? line.First : line.ToArray()) is { } ended)
+                        return ended;
                     rest = rest.Slice(rest.GetPosition(1, end));
                 }
                 reader.AdvanceTo(rest.Start, rest.End);
@@ -2158,8 +2281,12 @@ sealed class Metrics
     public long Reconciles, Errors, ExitHandlers; // approximate under races, which is good enough for rates
     public DateTimeOffset LastEvent { get; set; }
 
-    public void Request(string method, int code) { lock (gate) requests[(method, code)] = requests.GetValueOrDefault((method, code)) + 1; }
-    public void Finished(Phase phase) { if (phase == Phase.Succeeded) Interlocked.Increment(ref succeeded); else Interlocked.Increment(ref failed); }
+    public void Finished(Phase phase) =>
+        Interlocked.Increment(ref phase == Phase.Succeeded ? ref succeeded : ref failed);
+    public void Request(string method, int code)
+    {
+        lock (gate) requests[(method, code)] = requests.GetValueOrDefault((method, code)) + 1;
+    }
 
     /// <summary>Prometheus text.</summary>
     public string Render(int queueDepth)
@@ -2168,16 +2295,20 @@ sealed class Metrics
         void Series(string name, string type, string help, params IEnumerable<(string Labels, long Value)> values)
         {
             text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
-            foreach (var (labels, value) in values) text.Append(CultureInfo.InvariantCulture, $"{name}{labels} {value}\n");
+            foreach (var (labels, value) in values)
+                text.Append(CultureInfo.InvariantCulture, $"{name}{labels} {value}\n");
         }
         Series("controller_runtime_reconcile_total", "counter", "Keys reconciled.", ("", Reconciles));
-        Series("controller_runtime_reconcile_errors_total", "counter", "Reconciles that are tried again.", ("", Errors));
+        Series("controller_runtime_reconcile_errors_total", "counter", "Reconciles that are tried again.",
+            ("", Errors));
         Series("workqueue_depth", "gauge", "Keys waiting for a worker.", ("", queueDepth));
         lock (gate) Series("rest_client_requests_total", "counter", "Requests to the API server; code 0: no answer.",
             requests.Select(r => ($"{{code=\"{r.Key.Code}\",method=\"{r.Key.Method}\"}}", r.Value)));
-        Series("omjob_finished_total", "counter", "OMJobs that ended.", ("{outcome=\"succeeded\"}", succeeded), ("{outcome=\"failed\"}", failed));
+        Series("omjob_finished_total", "counter", "OMJobs that ended.",
+            ("{outcome=\"succeeded\"}", succeeded), ("{outcome=\"failed\"}", failed));
         Series("omjob_exit_handlers_total", "counter", "Exit handler pods created.", ("", ExitHandlers));
-        Series("omjob_watch_last_event_timestamp_seconds", "gauge", "When the last watch event came.", ("", Math.Max(0, LastEvent.ToUnixTimeSeconds())));
+        Series("omjob_watch_last_event_timestamp_seconds", "gauge", "When the last watch event came.",
+            ("", Math.Max(0, LastEvent.ToUnixTimeSeconds())));
         return text.ToString();
     }
 }
@@ -2215,7 +2346,7 @@ sealed class Endpoints : IDisposable
                 context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
                 context.Response.Close(Encoding.UTF8.GetBytes(text), willBlock: false);
             }
-            catch (Exception e) when (e is HttpListenerException or ObjectDisposedException or InvalidOperationException) { } // the caller is gone, or we are
+            catch (Exception e) when (e is HttpListenerException or InvalidOperationException) { } // one side is gone
         }
     }
 
@@ -2230,14 +2361,16 @@ sealed class Endpoints : IDisposable
     static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
 
     /// <summary>Null while the loop turns: a watch or list lasts 210 s at most.</summary>
-    string? Unhealthy() => op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6)) ? "a watch has stopped turning" : null;
+    string? Unhealthy() => op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6))
+        ? "a watch has stopped turning" : null;
 
     /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
     string? Unready()
     {
-        if (op.Watches.Count == 0 || op.Watches.Exists(w => !w.Synced.Task.IsCompleted)) return "the caches are not synced yet";
-        return op.Watches.Exists(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15) || Age(w.Heard) > TimeSpan.FromSeconds(210))
-            ? "a watch is silent" : null;
+        if (op.Watches.Count == 0 || op.Watches.Exists(w => !w.Synced.Task.IsCompleted))
+            return "the caches are not synced yet";
+        return op.Watches.Exists(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15)
+            || Age(w.Heard) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
     }
 
     TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
