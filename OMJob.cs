@@ -23,6 +23,7 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
@@ -30,6 +31,7 @@ using System.Text.Json.Serialization.Metadata;
 using System.Threading.Channels;
 using k8s;
 using k8s.Authentication;
+using k8s.KubeConfigModels;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Console;
 using YamlDotNet.RepresentationModel;
@@ -184,10 +186,14 @@ static class Program
 
     static LogLevel? ParseLevel(string text) => text.ToUpperInvariant() switch
     {
-        "INFO" => LogLevel.Information,
-        "WARN" => LogLevel.Warning,
-        "OFF" => LogLevel.None,
-        var name => char.IsAsciiLetter(name[0]) && Enum.TryParse<LogLevel>(name, true, out var level) ? level : null,
+        "TRACE" => LogLevel.Trace,
+        "DEBUG" => LogLevel.Debug,
+        "INFO" or "INFORMATION" => LogLevel.Information,
+        "WARN" or "WARNING" => LogLevel.Warning,
+        "ERROR" => LogLevel.Error,
+        "CRITICAL" => LogLevel.Critical,
+        "OFF" or "NONE" => LogLevel.None,
+        _ => null,
     };
 
     static Func<string, long?> Count(long least, long most) => text =>
@@ -440,9 +446,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             if (change?.Type != "BOOKMARK") See(change?.Object?.ToHeld(Now), change?.Type == "DELETED");
             watch.Version = change?.Object?.Metadata.ResourceVersion ?? watch.Version;
         }
-        catch (JsonException e) // one unreadable object must not stop the others; the path tells no value
+        // One unreadable object must not stop the others; neither the path nor the type tells a value.
+        catch (Exception e) when (e is JsonException or InvalidOperationException or NullReferenceException)
         {
-            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, e.Path);
+            var where = (e as JsonException)?.Path ?? e.GetType().Name;
+            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, where);
         }
         return null;
     }
@@ -906,12 +914,12 @@ static class Protocol
         if (job.Stale) return new(Act.AskJob);
         var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing; // G10
         if (going && !job.Status.Phase.IsFinished())
-            return Finish(now, false, job.Status, "the namespace is being deleted, no exit handler can run");
+            return Finish(now, false, job.Status, "exit handler cannot run: the namespace is being deleted");
         return job.Status.Phase switch
         {
             Phase.Pending => WhenPending(job, main, now),
             Phase.Running => WhenRunning(job, main, now, clocks),
-            Phase.ExitHandlerRunning => WhenExitHandlerRunning(job, exit, now, clocks),
+            Phase.ExitHandlerRunning => WhenExitHandlerRunning(job, main, exit, now, clocks),
             Phase.Succeeded or Phase.Failed => WhenFinished(job, main, exit, now, clocks),
             _ => WhenUnknown(job, main, now),
         };
@@ -924,7 +932,7 @@ static class Protocol
         _ when job.Deleting => Drop(job, Job.Finalizer), // F5: it never started
         _ when !job.HasFinalizer => new(Act.AddFinalizer),
         { Pod: { } pod } => Foreign(pod, main, now),
-        { Sight: Sight.Refused } => MainEnded(job, new(null, $"cannot be created: {main.Words}"), now), // G15
+        { Sight: Sight.Refused } => MainEnded(job, main, new(null, $"cannot be created: {main.Words}"), now), // G15
         _ => Create(Act.CreateMain, job, main, now),
     };
 
@@ -933,8 +941,12 @@ static class Protocol
     {
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
         { Sight: Sight.Unknown } => new(Act.AskMain),
-        _ => Finish(now, false, job.Status with { Message = null },
-            $"status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob"),
+        _ when job.Status is { MainPodName: not null, CompletionTime: null } =>
+            MainEnded(job, PodView.Absent, new(null, "was deleted before its end was seen"), now),
+        _ => Finish(now, false, job.Status with
+        {
+            Message = $"Status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob",
+        }, null),
     };
 
     static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Clocks clocks)
@@ -943,10 +955,11 @@ static class Protocol
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: name taken, so ours is gone
-        if (Ended(main, now, clocks) is { } end) return MainEnded(job, end, now);
+        if (Ended(main, now, clocks) is { } end) return MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
         if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
+        if (job.Status.GivenUp is { } said) return new(Act.DeletePod, said) { Pod = pod };
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
         // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
         var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero
@@ -954,17 +967,21 @@ static class Protocol
         var stop = pod.StartTime + job.ActiveDeadline + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
         if (now >= start)
-            return Stop(job, pod, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
+            return GiveUp(job, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
         if (now >= stop)
-            return Stop(job, pod, $"ran past its activeDeadlineSeconds of {job.ActiveDeadline!.Value.TotalSeconds}");
+            return GiveUp(job, $"ran past its activeDeadlineSeconds of {job.ActiveDeadline!.Value.TotalSeconds}");
         return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks)) };
     }
 
-    static Decision WhenExitHandlerRunning(Job job, PodView exit, DateTimeOffset now, Clocks clocks)
+    static Decision WhenExitHandlerRunning(
+        Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer);
         if (!job.HasExitSpec) return Finish(now, true, job.Status, null);
         if (job.Status.ExitPodName is null) return NextAttempt(job, 0, "no attempt is named");
+        // H1: the handler finds the main pod by its labels.
+        if (main.Sight == Sight.Unknown) return new(Act.AskMain);
+        if (main.Pod is { LostLabels: true } lost && lost.BelongsTo(job)) return new(Act.RestoreLabels) { Pod = lost };
         if (job is { Deleting: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (job.Finalizers.Contains(Job.Foreground)) return Drop(job, Job.Foreground); // G19
         if (exit.Sight == Sight.Refused)
@@ -1080,11 +1097,12 @@ static class Protocol
         { Phase = Phase.Running, MainPodName = pod.Name, StartTime = pod.Created, Message = null },
     };
 
-    static Decision MainEnded(Job job, End end, DateTimeOffset now)
+    static Decision MainEnded(Job job, PodView main, End end, DateTimeOffset now)
     {
-        var why = end.ExitCode == 0 ? null : job.Status.GivenUp;
+        var itself = main.Pod is { Deleting: false, ExitCode: not null }; // it ended before we could stop it
         var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
-        var words = why ?? Text.Cut($"Main pod {end.Words}{deleted}");
+        var words = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
+            ?? Text.Cut($"Main pod {end.Words}{deleted}", 500); // which leaves room for the handler's
         var status = job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
         if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
         return new(Act.WriteStatus, words)
@@ -1109,7 +1127,7 @@ static class Protocol
         return new(Act.WriteStatus, $"exit handler {words}, next is {next}")
         {
             Status = job.Status with { ExitPodName = next, Message = message },
-            Fact = tried is null ? null : new("ExitHandlerRetried", $"{Text.Join(null, tried)}; next attempt is {next}", true),
+            Fact = tried is null ? null : new("ExitHandlerRetried", $"E{tried[1..]}; next attempt is {next}", true),
         };
     }
 
@@ -1125,10 +1143,11 @@ static class Protocol
         };
     }
 
-    /// <summary>Stops the main pod; the reason goes to status first, for it is the end's message.</summary>
-    static Decision Stop(Job job, Pod pod, string why) => job.Status.GivenUp is { } said
-        ? new(Act.DeletePod, said) { Pod = pod }
-        : new(Act.WriteStatus, why) { Status = job.Status with { Message = Text.Cut($"{JobStatus.Stopped}{why}") } };
+    /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
+    static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
+    {
+        Status = job.Status with { Message = Text.Cut(JobStatus.Stopped + why, 500) },
+    };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
@@ -1142,7 +1161,8 @@ static class Protocol
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    static int Attempts(Job job, Clocks clocks) => 1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
+    static long Attempts(Job job, Clocks clocks) =>
+        1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
 
     static DateTimeOffset? Earliest(params ReadOnlySpan<DateTimeOffset?> times)
     {
@@ -1197,6 +1217,7 @@ static class Pods
     [
         "image", "imagePullPolicy", "command", "args", "workingDir", "envFrom", "resources", "volumeMounts",
         "volumeDevices", "ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe",
+        "stdin", "stdinOnce", "tty", "resizePolicy",
         "terminationMessagePath", "terminationMessagePolicy",
     ];
 
@@ -1374,11 +1395,13 @@ sealed record JobStatus(Phase Phase)
     public int? ExitCode { get; init; }
 
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
-    public string? MainWords =>
-        Message?.IndexOf("; exit handler", StringComparison.Ordinal) is { } at and >= 0 ? Message[..at] : Message;
+    public string MainWords => Message is not { Length: > 0 } message
+        ? Phase == Phase.Pending ? "Main pod was not created" : "Main pod ended"
+        : message.IndexOf("; exit handler", StringComparison.Ordinal) is >= 0 and var at ? message[..at] : message;
 
-    /// <summary>Why a running main pod is being stopped; recorded before it is, for then it is the message of its end.</summary>
-    public string? GivenUp => Phase == Phase.Running && Message?.StartsWith(Stopped, StringComparison.Ordinal) is true ? Message : null;
+    /// <summary>Why a running main pod is being stopped: the message of its end, recorded before.</summary>
+    public string? GivenUp =>
+        Phase == Phase.Running && Message?.StartsWith(Stopped, StringComparison.Ordinal) is true ? Message : null;
     public const string Stopped = "Main pod was stopped: it ";
 
     public static JobStatus Read(JsonElement status)
@@ -1393,7 +1416,8 @@ sealed record JobStatus(Phase Phase)
             StartTime = status.Time("startTime"),
             CompletionTime = status.Time("completionTime"),
             Message = status.Text("message"),
-            ExitCode = status.Number("mainPodExitCode"),
+            ExitCode = status.Number("mainPodExitCode") is { } code
+                ? (int)Math.Clamp(code, int.MinValue, int.MaxValue) : null,
         };
     }
 }
@@ -1412,7 +1436,7 @@ sealed record Job : Held
     public bool HasExitSpec { get; init; }
     public TimeSpan Ttl { get; init; }
     public TimeSpan? ActiveDeadline { get; init; }
-    public int? BackoffLimit { get; init; }
+    public long? BackoffLimit { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
     /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
@@ -1658,8 +1682,8 @@ static class Extensions
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
     public static string? Text(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
-    public static int? Number(this JsonElement json, string name) =>
-        json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var value) ? value : null;
+    public static long? Number(this JsonElement json, string name) =>
+        json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var n) ? n : null;
     public static DateTimeOffset? Time(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.String } t && t.TryGetDateTimeOffset(out var value) ? value : null;
     public static IEnumerable<JsonProperty> Fields(this JsonElement json) =>
@@ -1711,9 +1735,8 @@ static class Text
     public static string? Pair(string? reason, string? message) =>
         string.IsNullOrEmpty(reason) ? null : string.IsNullOrEmpty(message) ? reason : $"{reason}: {Cut(message, 300)}";
 
-    public static string Join(string? first, string? second) =>
-        Cut(string.IsNullOrEmpty(second) ? string.IsNullOrEmpty(first) ? "Main pod ended" : first
-            : string.IsNullOrEmpty(first) ? char.ToUpperInvariant(second[0]) + second[1..] : $"{first}; {second}");
+    public static string Join(string main, string? handler) =>
+        string.IsNullOrEmpty(handler) ? main : Cut($"{Cut(main, 500)}; {handler}");
 
     /// <summary>At most ten years, so that no sum of times overflows.</summary>
     public static TimeSpan Seconds(long seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 315_360_000));
@@ -1734,10 +1757,12 @@ static class Secrets
     {
         var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
         if (context >= 0) words = words[..context].TrimEnd(' ', ',');
-        foreach (var spec in (string[])["mainPodSpec", "exitHandlerSpec"])
-            foreach (var item in (job?.Spec ?? default).Get(spec).Get("env").Items())
-                if (item.Text("value") is { Length: >= 4 } value)
-                    words = words.Replace(value, "***", StringComparison.Ordinal);
+        var values = ((string[])["mainPodSpec", "exitHandlerSpec"])
+            .SelectMany(spec => (job?.Spec ?? default).Get(spec).Get("env").Items().Select(item => item.Text("value")))
+            .OfType<string>().Where(value => value.Length >= 4).OrderByDescending(value => value.Length);
+        foreach (var value in values) // as it is, and quoted
+            words = words.Replace(value, "***", StringComparison.Ordinal)
+                .Replace(JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(value), "***", StringComparison.Ordinal);
         return Text.Cut(words);
     }
 }
@@ -2012,7 +2037,12 @@ sealed record Reply(int Code, byte[] Body)
 {
     public string? Fault { get; init; }
     public DateTimeOffset? Date { get; init; }
-    public TimeSpan? RetryAfter { get; init; }
+    /// <summary>From the header, else from the body.</summary>
+    public TimeSpan? RetryAfter
+    {
+        get => field ?? (Status?.Details?.RetryAfterSeconds is > 0 and var n ? TimeSpan.FromSeconds(n) : null);
+        init;
+    }
 
     public bool Ok => Code is >= 200 and < 300;
     StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(Json.Default.StatusObject);
@@ -2034,10 +2064,12 @@ sealed record Reply(int Code, byte[] Body)
             {
                 0 => Outcome.Fault,
                 401 => Outcome.Unauthorized,
-                403 when status?.Details?.Causes?.Exists(c => c.Reason == "NamespaceTerminating") is true
+                403 when status?.Details?.Causes?.Exists(c => c?.Reason == "NamespaceTerminating") is true
                     => Outcome.NamespaceGoing,
                 404 when status?.Details?.Kind == "namespaces" => Outcome.NamespaceGoing,
-                404 => Outcome.NotFound,
+                // D5: only the API server's own word; not a proxy's 404, nor that of a CRD that is not served yet.
+                404 when status?.Reason == "NotFound" => Outcome.NotFound,
+                404 => Outcome.Fault,
                 409 when status?.Reason == "AlreadyExists" => Outcome.Exists,
                 409 => Outcome.Conflict,
                 410 => Outcome.Gone,
@@ -2069,6 +2101,10 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     /// <summary>The cluster's own authorities; null: the system's.</summary>
     public X509Certificate2Collection? Authorities { get; init; }
     public X509Certificate2? ClientCertificate { get; init; }
+    /// <summary>What follows the client certificate in its file: the authorities between it and the root.</summary>
+    public X509Certificate2Collection ClientChain { get; init; } = [];
+    /// <summary>Credentials that have nothing cached (W7); null: these never change.</summary>
+    public Func<ServiceClientCredentials>? Renew { get; init; }
     public string? TlsServerName { get; init; }
     public bool SkipTlsVerify { get; init; }
 
@@ -2092,8 +2128,11 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
             return FromKubeconfig(Path.GetFullPath(file), context);
         }
 #pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: whoever starts us must see which file.
-        catch (Exception e) when (e is not UsageException) { throw new UsageException($"{file}: {e.Message}"); }
+        catch (Exception e) when (e is not UsageException)
 #pragma warning restore CA1031
+        {
+            throw new UsageException($"{file}: {e.Message.Split('\n')[0].Trim()}");
+        }
     }
 
     static ClusterAccess FromKubeconfig(string path, string? context)
@@ -2109,6 +2148,10 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster"))
             ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
         var user = Named(root, "users", "user", Scalar(chosen, "user"));
+        // The package wants credentials of every user, and joins a plugin's arguments with blanks.
+        if (user?.Children.Keys.Any(IsCredential) is false) chosen.Children.Remove(new YamlScalarNode("user"));
+        if (Child(Child(user, "exec"), "args") is YamlSequenceNode list)
+            foreach (var arg in list.OfType<YamlScalarNode>()) arg.Value = Quote(arg.Value ?? "");
         if (Scalar(cluster, "proxy-url") is not null)
             throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
         // The package reads one certificate of a bundle, and no tokenFile: both are read here.
@@ -2126,25 +2169,39 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         var config = KubernetesClientConfiguration.LoadKubeConfig(stream);
         config.FileName = path;
         return From(KubernetesClientConfiguration.BuildConfigFromConfigObject(config, context), authorities,
-            tokenFile is null ? null : Relative(tokenFile));
+            tokenFile is null ? null : Relative(tokenFile),
+            config.Users?.FirstOrDefault()?.UserCredentials?.ExternalExecution);
     }
 
     static ClusterAccess From(
-        KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile) =>
+        KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile,
+        ExternalExecution? exec = null) =>
         new(config.Host.TrimEnd('/'), tokenFile is null
             ? Kubernetes.CreateCredentials(config) : new TokenCredentials(new TokenFileAuth(tokenFile)))
         {
             Authorities = authorities,
             ClientCertificate = Certificate(config),
+            ClientChain = Chain(config),
+            Renew = tokenFile is not null ? () => new TokenCredentials(new TokenFileAuth(tokenFile))
+                : exec is null || config.TokenProvider is null ? null
+                : () => new TokenCredentials(new ExecTokenProvider(exec)),
             TlsServerName = string.IsNullOrEmpty(config.TlsServerName) ? null : config.TlsServerName,
             SkipTlsVerify = config.SkipTlsVerify,
         };
 
+    static string? Pem(string? data, string? file) =>
+        !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
+        : !string.IsNullOrEmpty(file) ? File.ReadAllText(file) : null;
+
+    static X509Certificate2Collection Chain(KubernetesClientConfiguration config)
+    {
+        var all = new X509Certificate2Collection();
+        all.ImportFromPem(Pem(config.ClientCertificateData, config.ClientCertificateFilePath));
+        return [.. all.Skip(1)];
+    }
+
     static X509Certificate2? Certificate(KubernetesClientConfiguration config)
     {
-        static string? Pem(string? data, string? file) =>
-            !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
-            : !string.IsNullOrEmpty(file) ? File.ReadAllText(file) : null;
         var certificate = Pem(config.ClientCertificateData, config.ClientCertificateFilePath);
         return certificate is null ? null : X509Certificate2.CreateFromPem(
             certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
@@ -2157,7 +2214,26 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     static YamlMappingNode? Named(YamlMappingNode root, string list, string kind, string? name) =>
         root.Children.TryGetValue(new YamlScalarNode(list), out var all) && all is YamlSequenceNode items
             && items.OfType<YamlMappingNode>().FirstOrDefault(i => Scalar(i, "name") == name) is { } item
-            && item.Children.TryGetValue(new YamlScalarNode(kind), out var value) ? value as YamlMappingNode : null;
+            ? Only(root, list, item, kind) : null;
+
+    /// <summary>The package compares names without case: it gets the chosen item only.</summary>
+    static YamlMappingNode? Only(YamlMappingNode root, string list, YamlMappingNode item, string kind)
+    {
+        root.Children[new YamlScalarNode(list)] = new YamlSequenceNode(item);
+        return Child(item, kind) as YamlMappingNode;
+    }
+
+    static YamlNode? Child(YamlNode? node, string key) =>
+        (node as YamlMappingNode)?.Children.TryGetValue(new YamlScalarNode(key), out var value) is true ? value : null;
+
+    static bool IsCredential(YamlNode key) => key is YamlScalarNode
+    {
+        Value: "token" or "username" or "client-certificate" or "client-certificate-data" or "exec" or "auth-provider"
+    };
+
+    static string Quote(string argument) =>
+        argument.Length > 0 && !argument.AsSpan().ContainsAny(" \t\n\"") ? argument
+            : $"\"{argument.Replace("\"", "\\\"", StringComparison.Ordinal)}\"";
 }
 
 /// <summary>The only place that talks HTTP. Every fault becomes a value.</summary>
@@ -2165,19 +2241,27 @@ sealed class ApiServer : IDisposable
 {
     readonly ClusterAccess access;
     readonly HttpClient http;
+    ServiceClientCredentials? credentials; // replaced after a 401; a race renews once too often
+    long renewed;
 
     public ApiServer(ClusterAccess access)
     {
-        this.access = access;
+        (this.access, credentials) = (access, access.Credentials);
         var tls = new SslClientAuthenticationOptions();
         if (access.Authorities is { } authorities)
         {
-            // Not a callback: the name is checked as well as the chain.
+            // Name and signatures are checked by the policy. As in Go, an authority need not be a root: the chain may
+            // end early, and the callback wants one of ours in it.
             tls.CertificateChainPolicy = new() { TrustMode = X509ChainTrustMode.CustomRootTrust };
             tls.CertificateChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
             tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+            tls.CertificateChainPolicy.VerificationFlags = X509VerificationFlags.AllowUnknownCertificateAuthority;
+            bool Ours(X509ChainElement link) => authorities.Any(a => a.RawData.SequenceEqual(link.Certificate.RawData));
+            tls.RemoteCertificateValidationCallback = (_, _, chain, errors) =>
+                errors == SslPolicyErrors.None && chain!.ChainElements.Any(Ours);
         }
-        if (access.ClientCertificate is { } certificate) tls.ClientCertificates = [certificate];
+        if (access.ClientCertificate is { } certificate)
+            tls.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, access.ClientChain, true);
 #pragma warning disable CA5359 // insecure-skip-tls-verify was asked for by name.
         if (access.SkipTlsVerify) tls.RemoteCertificateValidationCallback = (_, _, _, _) => true;
 #pragma warning restore CA5359
@@ -2213,9 +2297,13 @@ sealed class ApiServer : IDisposable
                 Content = request.Body is { } body
                     ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
             };
-            if (access.Credentials is { } credentials) await credentials.ProcessHttpRequestAsync(message, limit.Token);
+            if (credentials is not null) // a plugin that hangs does not hear the token
+                await credentials.ProcessHttpRequestAsync(message, limit.Token).WaitAsync(limit.Token);
             using var response = await http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limit.Token);
             var heard = TimeProvider.System.GetTimestamp();
+            if (response.StatusCode == HttpStatusCode.Unauthorized && access.Renew is { } renew // W7
+                && (renewed == 0 || TimeProvider.System.GetElapsedTime(renewed) > TimeSpan.FromSeconds(10)))
+                (renewed, credentials) = (heard, renew());
             var ended = request.OnLine is { } take && response.IsSuccessStatusCode
                 ? await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token)
                 : null;

@@ -1,0 +1,873 @@
+// The decision by table: what is known of a job and its pods, and the one step that follows. A row's name begins with
+// the id of the case it stands for. Times are seconds from Moment.Now; see Saying for how a decision reads.
+
+using Xunit;
+using static OMJobs.Tests.AnOMJob;
+using static OMJobs.Tests.APod;
+
+namespace OMJobs.Tests;
+
+public sealed class DecideTests
+{
+    static readonly PodView Unknown = PodView.Unknown, Absent = PodView.Absent, Going = PodView.NamespaceGoing;
+    static readonly PodView Invalid = PodView.Refused(
+        "Pod \"run\" is invalid: spec.containers[0].image: Required value");
+
+    sealed record Scenario(AnOMJob Job, PodView? Main, PodView? Exit, string Expected, double At = 0)
+    {
+        public Clocks Clocks { get; init; } = Moment.Clocks;
+    }
+
+    static readonly Clocks NoDeadlines = Moment.Clocks with
+    {
+        StartDeadline = TimeSpan.Zero,
+        ExitHandlerDeadline = TimeSpan.Zero
+    };
+    static readonly Clocks OneAttempt = Moment.Clocks with { ExitHandlerRetries = 0 };
+
+    const string GoneByNamespace = "exit handler cannot run: the namespace is being deleted";
+
+    static readonly Dictionary<string, Scenario> Table = new()
+    {
+        // ----- Pending
+        ["no phase is Pending, and the finalizer comes first"] = new(Fresh(), null, null, "AddFinalizer"),
+        ["an empty phase is Pending"] = new(InPhase(""), null, null, "CreateMain"),
+        ["the finalizer comes before the pod, live or not"] = new(Fresh().SeenLive(null), Absent, null, "AddFinalizer"),
+        ["the finalizer is kept beside others'"] = new(Pending().WithFinalizers("x/y"), null, null, "AddFinalizer"),
+        ["D1: a pod is created on a fresh observation"] = new(Pending(), null, null, "CreateMain"),
+        ["D1: ten seconds old is fresh"] = new(Pending().SeenLive(-10), null, null, "CreateMain"),
+        ["D1: older is not"] = new(Pending().SeenLive(-10.001), null, null, "AskJob"),
+        ["D1: never seen live is not"] = new(Pending().SeenLive(null), null, null, "AskJob"),
+        ["D5: a job that a write of ours found outdated is asked for"] = new(Pending().Stale(), null, null, "AskJob"),
+        ["D5: outdated while Running"] = new(Running().Stale(), MainPod().Exited(0), null, "AskJob"),
+        ["D5: outdated while the handler runs"] = new(HandlerRunning().Stale(), null, ExitPod().Exited(0), "AskJob"),
+        ["D5: outdated when finished"] = new(Finished().Stale(), MainPod(), null, "AskJob"),
+        ["D5: outdated in a namespace that goes"] = new(Running().Stale(), null, Going, "AskJob"),
+        ["absent by a live GET: created"] = new(Pending(), Absent, null, "CreateMain"),
+        ["G14: blocked until the backoff is over"] = new(
+            Pending(), Unknown with { RetryAt = Moment.At(7) }, null, "wait until +7"),
+        ["G14: then tried again"] = new(Pending(), Unknown with { RetryAt = Moment.At(7) }, null, "CreateMain", 7),
+        ["D4: the pod is there and ours"] = new(Pending(), MainPod(), null, "→ Running, main run-main, started -600"),
+        ["G14: what blocked the pod is no longer said once it is there"] = new(
+            Pending().Saying("Main pod is blocked: quota"), MainPod(), null,
+            "→ Running, main run-main, started -600, saying nothing"),
+        ["adopted: upstream's pod has neither finalizer nor uid label"] = new(
+            Fresh(), MainPod().OfUpstream(), null, "→ Running, main run-main, started -600"),
+        ["ours by the uid label alone, after orphan deletion"] = new(
+            Pending(), MainPod().WithoutOwner(), null, "→ Running, main run-main, started -600"),
+        ["ours by the owner reference alone"] = new(
+            Pending(), MainPod().WithoutLabels(), null, "→ Running, main run-main, started -600"),
+        ["a reference that is no controller's does not count"] = new(
+            Pending(), MainPod().OfUpstream().OwnedBy("OMJob", false), null,
+            "Block: a pod run-main exists that is not this OMJob's"),
+        ["a controller of another kind does not count, the label does"] = new(
+            Pending(), MainPod().OwnedBy("Job", true), null, "→ Running, main run-main, started -600"),
+        ["D4: somebody else's pod has our name"] = new(
+            Pending(), MainPod().OfSomebodyElse(), null, "Block: a pod run-main exists that is not this OMJob's"),
+        ["D2, H9: the pod of an earlier OMJob of that name"] = new(
+            Pending(), MainPod().OfUid("earlier").Exited(0), null,
+            "Block: a pod run-main exists that is not this OMJob's"),
+        ["D4: a foreign pod is looked at again after the backoff"] = new(
+            Pending(), new(MainPod().OfSomebodyElse().Pod) { RetryAt = Moment.At(1) }, null, "wait until +1"),
+        ["D4: a foreign pod waits for the finalizer too"] = new(
+            Fresh(), MainPod().OfSomebodyElse(), null, "AddFinalizer"),
+        ["G15: a main pod that can never be: the handler still runs"] = new(Pending(), Invalid, null,
+            "→ ExitHandlerRunning, main run-main, exit run-exit, saying Main pod cannot be created: "
+            + "Pod \"run\" is invalid: spec.containers[0].image: Required value [Warning MainPodFailed]"),
+        ["G15, G18: a main pod that can never be, no handler"] = new(Pending().WithoutExitHandler(), Invalid, null,
+            "→ Failed, main run-main, completed +0, saying Main pod cannot be created: "
+            + "Pod \"run\" is invalid: spec.containers[0].image: Required value [Warning OMJobFailed]"),
+        ["G10: the namespace goes before the start"] = new(Pending(), Going, null,
+            $"→ Failed, completed +0, saying Main pod was not created; {GoneByNamespace} [Warning OMJobFailed]"),
+        ["G10: blocked first, then the namespace goes"] = new(
+            Pending().Saying("Main pod is blocked: quota"), Going, null,
+            $"→ Failed, completed +0, saying Main pod is blocked: quota; {GoneByNamespace} [Warning OMJobFailed]"),
+
+        // ----- Pending, and deleted
+        ["G9: deleted, and nobody knows whether it started"] = new(Pending().Deleted(), Unknown, null, "AskMain"),
+        ["G9, F5: deleted before it started"] = new(Pending().Deleted(), Absent, null, $"drop {Job.Finalizer}"),
+        ["G9: deleted while a foreign pod stood in the way"] = new(
+            Pending().Deleted(), MainPod().OfSomebodyElse(), null, $"drop {Job.Finalizer}"),
+        ["G9: deleted while its pod can never be"] = new(Pending().Deleted(), Invalid, null, $"drop {Job.Finalizer}"),
+        ["G9: deleted before it had our finalizer"] = new(Fresh().Deleted("x/y"), Absent, null, "wait"),
+        ["G9: deleted after its pod was created"] = new(
+            Pending().Deleted(), MainPod(), null, "→ Running, main run-main, started -600"),
+        ["G19: deleted in the foreground before it started"] = new(
+            Pending().Deleted(Job.Foreground), Absent, null, $"drop {Job.Finalizer}"),
+
+        // ----- Running, and nothing has happened
+        ["adopted: a running job gets the finalizer"] = new(Running().WithFinalizers(), null, null, "AddFinalizer"),
+        ["adopted: the finalizer comes before the end"] = new(
+            Running().WithFinalizers(), MainPod().Exited(0), null, "AddFinalizer"),
+        ["D5: a pod that is not in the cache is asked for"] = new(Running(), Unknown, null, "AskMain"),
+        ["D5: also when the job was deleted"] = new(Running().Killed(), Unknown, null, "AskMain"),
+        ["running: nothing to do"] = new(Running(), MainPod().Running(), null, "wait"),
+        ["running, and adopted from upstream"] = new(Running(), MainPod().OfUpstream().Running(), null, "wait"),
+        ["D3, H1: labels that somebody took away come back"] = new(
+            Running(), MainPod().Running().WithoutLabels(), null, "RestoreLabels run-main"),
+        ["D3: also before the pod is deleted"] = new(
+            Running().Killed(), MainPod().Running().WithoutLabels(), null, "RestoreLabels run-main"),
+
+        // ----- Running → ExitHandlerRunning: each form of "over"
+        ["G1 (a): exits 0"] = new(Running(), MainPod().Exited(0), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G2 (a): exits 3"] = new(Running(), MainPod().Exited(3), null,
+            "→ ExitHandlerRunning, exit run-exit, code 3, saying Main pod failed with exit code 3 [Warning "
+            + "MainPodFailed]"),
+        ["G3 (a): is OOM-killed"] = new(Running(), MainPod().Exited(137, "OOMKilled"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 137, "
+            + "saying Main pod failed with exit code 137 (OOMKilled) [Warning MainPodFailed]"),
+        ["P (a): exits 0 while a sidecar goes on"] = new(
+            Running(), MainPod().Exited(0).WithSidecar().InPhase("Running"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["P: a sidecar's exit code is nobody's"] = new(
+            Running(), MainPod().Running().WithSidecar("terminated"), null, "wait"),
+        ["P: a sidecar fails after main succeeded"] = new(
+            Running(), MainPod().Exited(0).WithSidecar("terminated").InPhase("Failed"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G1: adopted pods end like ours"] = new(Running(), MainPod().OfUpstream().Exited(0), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G18: exits 0, no handler"] = new(Running().WithoutExitHandler(), MainPod().Exited(0), null,
+            "→ Succeeded, code 0, completed +0, saying Main pod succeeded [OMJobCompleted]"),
+        ["G18: exits 3, no handler"] = new(Running().WithoutExitHandler(), MainPod().Exited(3), null,
+            "→ Failed, code 3, completed +0, saying Main pod failed with exit code 3 [Warning OMJobFailed]"),
+        ["G18: exitHandlerSpec null is none"] = new(
+            Running().WithSpec("exitHandlerSpec", null), MainPod().Exited(0), null,
+            "→ Succeeded, code 0, completed +0, saying Main pod succeeded [OMJobCompleted]"),
+        ["G18: deleted, no handler"] = new(Running().WithoutExitHandler(), Absent, null,
+            "→ Failed, completed +0, saying Main pod was deleted before its end was seen [Warning OMJobFailed]"),
+        ["G4 (f): absent by a live GET"] = new(Running(), Absent, null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was deleted before its end was seen [Warning "
+            + "MainPodFailed]"),
+        ["G4, D2 (f): the name is somebody else's now"] = new(Running(), MainPod().OfSomebodyElse().Running(), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was deleted before its end was seen [Warning "
+            + "MainPodFailed]"),
+        ["G4 (a): deleted, with an exit code"] = new(Running(), MainPod().Deleted(-20).Exited(143, "Error"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 143, saying Main pod failed with exit code 143 [Warning "
+            + "MainPodFailed]"),
+        ["G4 (d): deleted and never scheduled"] = new(Running(), MainPod().Unscheduled("0/3 nodes").Deleted(-1), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was deleted before it started (Unschedulable: 0/3 nodes) [Warning MainPodFailed]"),
+        ["G4 (d): scheduled and deleted waits for its node"] = new(
+            Running(), MainPod().Waiting("ContainerCreating").Deleted(-1), null, "wait until +89.001"),
+        ["G4: never scheduled and not deleted is not over"] = new(
+            Running(), MainPod().Unscheduled(), null, "wait until +3000"),
+        ["G5 (b), P: evicted by admission, no container statuses"] = new(
+            Running(), MainPod().InPhase("Failed").WithReason("Evicted", "The node was low on memory"), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod failed (Evicted: The node was low on memory) [Warning MainPodFailed]"),
+        ["G5 (b), P: refused by the kubelet"] = new(Running(), MainPod().InPhase("Failed").WithReason("OutOfcpu"), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod failed (OutOfcpu) [Warning MainPodFailed]"),
+        ["G5 (b), P: failed while main still waits"] = new(
+            Running(), MainPod().Waiting("ContainerCreating").InPhase("Failed").WithReason("Evicted"), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod failed (Evicted; ContainerCreating) [Warning "
+            + "MainPodFailed]"),
+        ["G5 (a), P: node pressure kills main"] = new(
+            Running(), MainPod().Exited(137, "ContainerStatusUnknown").WithReason("Evicted"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 137, "
+            + "saying Main pod failed with exit code 137 (ContainerStatusUnknown; Evicted) [Warning MainPodFailed]"),
+        ["G5 (a), P: preempted"] = new(
+            Running(), MainPod().Exited(137).Disrupted("PreemptionByScheduler").Deleted(-31), null,
+            "→ ExitHandlerRunning, exit run-exit, code 137, "
+            + "saying Main pod failed with exit code 137 (PreemptionByScheduler) [Warning MainPodFailed]"),
+        ["P (c): phase Failed, main still said to run: not yet"] = new(
+            Running(), MainPod().Running().InPhase("Failed"), null, "wait until +90"),
+        ["P (c): not yet at one moment before grace and slack"] = new(
+            Running(), MainPod().Running().InPhase("Failed"), null, "wait until +90", 89.999),
+        ["P (c): over after grace and slack"] = new(
+            Running(), MainPod().Running().InPhase("Failed").WithReason("Terminated"), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod failed (Terminated) [Warning MainPodFailed]", 90),
+        ["P (c): the grace is the pod's own"] = new(
+            Running(), MainPod().Running().InPhase("Failed").WithGrace(600), null, "wait until +660", 90),
+        ["P (c): from the first sighting"] = new(
+            Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-89), null, "wait until +1"),
+        ["G6 (e), P: Terminating, the node says nothing"] = new(
+            Running(), MainPod().Running().Deleted(0), null, "wait until +90.001"),
+        ["G6 (e): not over at deletionTimestamp + slack"] = new(
+            Running(), MainPod().Running().Deleted(0), null, "wait until +90.001", 90),
+        ["G6 (e): over after it"] = new(Running(), MainPod().Running().Deleted(0), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was lost: its node did not confirm its end within 1m "
+            + "[Warning MainPodFailed]", 90.001),
+        ["G6 (e): deletionTimestamp has moved back"] = new(
+            Running(), MainPod().Running().Deleted(0, 0), null, "wait until +60.001"),
+        ["G6 (e): grace 0 alone proves nothing"] = new(
+            Running(), MainPod().Running().Deleted(-59, 0), null, "wait until +1.001"),
+        ["G6 (e), P: node lost"] = new(
+            Running(), MainPod().Running().WithReason("NodeLost").Disrupted("DeletionByTaintManager").Deleted(-91),
+            null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was lost: its node did not confirm its end within 1m "
+            + "(NodeLost; DeletionByTaintManager) [Warning MainPodFailed]"),
+        ["G6, P: phase Unknown without a deletion is not over"] = new(
+            Running(), MainPod().Running().InPhase("Unknown").WithReason("NodeLost"), null, "wait"),
+        ["G6, P: PodGC sets Failed on a lost node"] = new(
+            Running(), MainPod().Running().InPhase("Failed").Disrupted("DeletionByPodGC").Deleted(-100), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was lost: its node did not confirm its end within 1m "
+            + "(DeletionByPodGC) [Warning MainPodFailed]"),
+        ["G6: a deleted pod is not deleted again"] = new(
+            Running().Killed(), MainPod().Running().Deleted(-1), null, "wait until +89.001"),
+
+        // ----- is an exit code of 0 to be trusted?
+        ["G21: exits 0 after its deletion was requested"] = new(
+            Running(), MainPod().Exited(0, null, -9).Deleted(-10), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
+            + "MainPodFailed]"),
+        ["G21: exits 0 in the second of the request"] = new(
+            Running(), MainPod().Exited(0, null, -10).Deleted(-10), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G21: exits 0 before the request"] = new(Running(), MainPod().Exited(0, null, -11).Deleted(-10), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G21: exits 0 after the request, the grace is 0 by now"] = new(
+            Running(), MainPod().Exited(0, null, -9).Deleted(-10, 0), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
+            + "MainPodFailed]"),
+        ["G21: exits 0 after Kill"] = new(Running().Killed(), MainPod().Exited(0).Deleted(-4), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) after the "
+            + "OMJob was "
+            + "deleted [Warning MainPodFailed]"),
+        ["G21: exits 0 before Kill"] = new(Running().Killed(), MainPod().Exited(0, null, -60).Deleted(-4), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G21, P: graceful node shutdown, main catches SIGTERM"] = new(
+            Running(), MainPod().Exited(0).WithReason("Terminated"), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was stopped (exit code 0 afterwards) (Terminated) [Warning MainPodFailed]"),
+        ["G21, P: Evicted beats 0"] = new(Running(), MainPod().Exited(0).WithReason("Evicted"), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was stopped (exit code 0 afterwards) (Evicted) [Warning MainPodFailed]"),
+        ["G8, G21: DeadlineExceeded beats 0"] = new(Running(), MainPod().Exited(0).WithReason("DeadlineExceeded"), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was stopped (exit code 0 afterwards) (DeadlineExceeded) [Warning MainPodFailed]"),
+        ["G21: a disruption beats 0"] = new(Running(), MainPod().Exited(0).Disrupted("EvictionByEvictionAPI"), null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was stopped (exit code 0 afterwards) (EvictionByEvictionAPI) [Warning MainPodFailed]"),
+        ["G21: a disruption that was called off does not"] = new(
+            Running(), MainPod().Exited(0).Disrupted("PreemptionByScheduler", "False"), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G21: a code that is not 0 is always kept"] = new(
+            Running(), MainPod().Exited(2, null,
+            -1).WithReason("Evicted").Disrupted("PreemptionByScheduler").Deleted(-10), null,
+            "→ ExitHandlerRunning, exit run-exit, code 2, "
+            + "saying Main pod failed with exit code 2 (Evicted; PreemptionByScheduler) [Warning MainPodFailed]"),
+
+        // ----- the main pod's clocks
+        ["G7: waits for the image until the start deadline"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff"), null, "wait until +3000"),
+        ["G7: one moment before"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff"), null, "wait until +3000", 2999.999),
+        ["G7: says why it never started, first"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff", "Back-off pulling image \"nope\""), null,
+            "→ Running, saying Main pod was stopped: it did not start within 1h: ImagePullBackOff: Back-off pulling "
+            + "image "
+            + "\"nope\"", 3000),
+        ["G7: then the pod is deleted"] = new(
+            Running().Saying("Main pod was stopped: it did not start within 1h: "
+            + "ErrImagePull"), MainPod().Waiting("ImagePullBackOff"), null,
+            "DeletePod run-main: Main pod was stopped: it did not start within 1h: ErrImagePull", 3000),
+        ["G7: then the handler runs, and the reason stays"] = new(
+            Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull"), Absent, null,
+            "→ ExitHandlerRunning, exit run-exit [Warning MainPodFailed]", 3001),
+        ["G7: cannot be scheduled"] = new(Running(), MainPod().Unscheduled("0/3 nodes are available"), null,
+            "→ Running, saying Main pod was stopped: it did not start within 1h: Unschedulable: 0/3 nodes are "
+            + "available", 3000),
+        ["G7: an init container holds it up"] = new(
+            Running(), MainPod().InitWaiting("CreateContainerConfigError"), null,
+            "→ Running, saying Main pod was stopped: it did not start within 1h: CreateContainerConfigError", 3000),
+        ["G7: nobody says why"] = new(
+            Running(), MainPod(), null,
+            "→ Running, saying Main pod was stopped: it did not start within 1h: nothing is said why", 3000),
+        ["G7: started in time has no deadline"] = new(Running(), MainPod().Running(), null, "wait", 100_000),
+        ["G7: a start deadline of 0 is none"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff"), null, "wait", 100_000)
+        { Clocks = NoDeadlines },
+        ["G7: the clock is the pod's creation"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff").CreatedAt(-1), null, "wait until +3599"),
+        ["G7, H12: a deleted pod is not deleted again by the deadline"] = new(
+            Running(), MainPod().Waiting("ImagePullBackOff").Deleted(2990), null, "wait until +3080.001", 3000),
+        ["G8: activeDeadlineSeconds is the kubelet's, plus 60 s"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
+            "wait until +360"),
+        ["G8: one moment before"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
+            "wait until +360", 359.999),
+        ["G8: a kubelet that does not stop it"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
+            "→ Running, saying Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 360),
+        ["G8: then the pod is deleted"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300)
+                .Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
+            + "300"),
+            MainPod().Running().StartedAt(0), null,
+            "DeletePod run-main: Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 360),
+        ["G8: and the reason stays with the exit code"] = new(
+            Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
+            + "300"), MainPod().Exited(143).Deleted(-5), null,
+            "→ ExitHandlerRunning, exit run-exit, code 143 [Warning MainPodFailed]"),
+        ["G8: the kubelet stops it"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Exited(143).WithReason("DeadlineExceeded"),
+            null,
+            "→ ExitHandlerRunning, exit run-exit, code 143, "
+            + "saying Main pod failed with exit code 143 (DeadlineExceeded) [Warning MainPodFailed]"),
+        ["G8: not started by its node has no active deadline"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 1), MainPod().Unscheduled(), null, "wait until +3000"),
+        ["G8: the earlier of the two deadlines"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Waiting("ImagePullBackOff").StartedAt(0), null,
+            "wait until +360"),
+
+        ["G7, G2: upstream's words do not hide why it never started"] = new(
+            Running().Saying("Main pod found"), MainPod().Waiting("ErrImagePull"), null,
+            "→ Running, saying Main pod was stopped: it did not start within 1h: ErrImagePull", 3000),
+        ["G2: upstream's words are not taken for the end"] = new(
+            Running().Saying("Main pod found"), MainPod().Exited(3), null,
+            "→ ExitHandlerRunning, exit run-exit, code 3, "
+            + "saying Main pod failed with exit code 3 [Warning MainPodFailed]"),
+        ["G7: started in the last moment after all, and succeeded"] = new(
+            Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull"),
+            MainPod().Exited(0), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+
+        // ----- Running, and deleted
+        ["G9: whether the namespace stays is asked first"] = new(
+            Running().Deleted(), MainPod().Running(), null, "AskNamespace"),
+        ["G9: even where main is over"] = new(Running().Deleted(), MainPod().Exited(0), null, "AskNamespace"),
+        ["G9: it is asked once, then main is stopped"] = new(
+            Running().Killed(), MainPod().Running(), null, "DeletePod run-main: the OMJob was deleted"),
+        ["G9, G18: no handler, nothing to ask"] = new(
+            Running().Deleted().WithoutExitHandler(), MainPod().Running(), null,
+            "DeletePod run-main: the OMJob was deleted"),
+        ["G9: upstream's job, deleted, has no finalizer of ours"] = new(
+            Running().WithFinalizers().Killed("x/y"), MainPod().OfUpstream().Running(), null,
+            "DeletePod run-main: the OMJob was deleted"),
+        ["G9: main stopped"] = new(Running().Killed(), MainPod().Exited(143).Deleted(-4), null,
+            "→ ExitHandlerRunning, exit run-exit, code 143, "
+            + "saying Main pod failed with exit code 143 after the OMJob was deleted [Warning MainPodFailed]"),
+        ["G9: main gone"] = new(Running().Killed(), Absent, null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was deleted before its end was seen after the OMJob "
+            + "was "
+            + "deleted [Warning MainPodFailed]"),
+        ["G9, H8: Kill during an image pull"] = new(
+            Running().Killed(), MainPod().Waiting("ErrImagePull"), null, "DeletePod run-main: the OMJob was deleted"),
+        ["G19: Kill with foreground propagation stops main too"] = new(
+            Running().Killed(Job.Foreground), MainPod().Running(), null, "DeletePod run-main: the OMJob was deleted"),
+        ["G20: Kill with orphan propagation stops main too"] = new(
+            Running().Killed(Job.Orphan).Orphaning(), MainPod().Running(), null,
+            "DeletePod run-main: the OMJob was deleted"),
+        ["G10: the namespace goes while main runs"] = new(Running().Deleted(), MainPod().Running(), Going,
+            $"→ Failed, completed +0, saying Main pod ended; {GoneByNamespace} [Warning OMJobFailed]"),
+
+        // ----- ExitHandlerRunning
+        ["adopted: the finalizer, in this phase too"] = new(
+            HandlerRunning().WithFinalizers(), null, null, "AddFinalizer"),
+        ["the handler is created on a fresh observation"] = new(
+            HandlerRunning(), MainPod().Exited(0), null, "CreateExit"),
+        ["G17: named but absent is created again"] = new(HandlerRunning(), null, Absent, "CreateExit"),
+        ["G17: a later attempt, named but absent"] = new(HandlerRunning().AtAttempt(3), null, Absent, "CreateExit"),
+        ["D1: not on an old one"] = new(HandlerRunning().SeenLive(-10.001), null, Absent, "AskJob"),
+        ["G14: the handler is blocked until the backoff is over"] = new(
+            HandlerRunning(), null, Absent with { RetryAt = Moment.At(30) }, "wait until +30"),
+        ["G14: and is then tried again"] = new(
+            HandlerRunning().SeenLive(29), null, Absent with { RetryAt = Moment.At(30) }, "CreateExit", 30),
+        ["G11: an end of main seen later changes no verdict"] = new(
+            HandlerRunning(0), MainPod().Exited(9).WithReason("Evicted"), ExitPod().Running().CreatedAt(0),
+            "wait until +600"),
+        ["G1: both fine"] = new(HandlerRunning(), null, ExitPod().Exited(0),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["G2: handler fine, main not"] = new(HandlerRunning(3), null, ExitPod().Exited(0),
+            "→ Failed, completed +0, saying Main pod failed with exit code 3; exit handler succeeded [Warning "
+            + "OMJobFailed]"),
+        ["G3: the whole message"] = new(
+            HandlerRunning(137).Saying("Main pod failed with exit code 137 (OOMKilled)"), null, ExitPod().Exited(0),
+            "→ Failed, completed +0, saying Main pod failed with exit code 137 (OOMKilled); exit handler succeeded "
+            + "[Warning OMJobFailed]"),
+        ["G4: main has no exit code: not succeeded"] = new(HandlerRunning(null), null, ExitPod().Exited(0),
+            "→ Failed, completed +0, saying Main pod was lost; exit handler succeeded [Warning OMJobFailed]"),
+        ["G1: what was said of earlier attempts is not said at the end"] = new(
+            HandlerRunning().AtAttempt(2).Saying("Main pod succeeded; exit handler attempt 1 failed with exit code "
+            + "1"), null,
+            ExitPod(2).Exited(0),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["the handler runs: wait for its deadline"] = new(
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(0), "wait until +600"),
+        ["G17: one moment before the deadline"] = new(
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(0), "wait until +600", 599.999),
+        ["G17: stuck, the next attempt"] = new(HandlerRunning(), null, ExitPod().Running().CreatedAt(0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 did not end "
+            + "within 10m "
+            + "[Warning ExitHandlerRetried]", 600),
+        ["G17: stuck, and the kubelet says why"] = new(
+            HandlerRunning(), null, ExitPod().Waiting("ErrImagePull", "no such image").CreatedAt(0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 did not end "
+            + "within 10m: "
+            + "ErrImagePull: no such image [Warning ExitHandlerRetried]", 600),
+        ["G17: stuck in the last attempt"] = new(HandlerRunning().AtAttempt(4), null, ExitPod(4).Running().CreatedAt(0),
+            "→ Failed, completed +600, saying Main pod succeeded; exit handler did not end within 10m; no attempt of "
+            + "4 succeeded "
+            + "[Warning OMJobFailed]", 600),
+        ["G17: a handler deadline of 0 is none"] = new(
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(0), "wait", 100_000)
+        { Clocks = NoDeadlines },
+        ["G17: deleted, its node is waited for"] = new(
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(0).Deleted(590), "wait until +680.001", 600),
+        ["G17: lost with its node"] = new(HandlerRunning(), null, ExitPod().Running().Deleted(-91),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 was lost: its "
+            + "node did not "
+            + "confirm its end within 1m [Warning ExitHandlerRetried]"),
+        ["G17: deleted before it was scheduled, backoff from the request"] = new(
+            HandlerRunning(), null, ExitPod().Unscheduled().Deleted(-3), "wait until +7"),
+        ["G17: the node still says running after Failed"] = new(
+            HandlerRunning(), null, ExitPod().Running().InPhase("Failed").CreatedAt(0), "wait until +90"),
+        ["G16: failed, backoff of 10 s"] = new(
+            HandlerRunning(), null, ExitPod().Exited(1, null, 0), "wait until +10", 0),
+        ["G16: one moment before it is over"] = new(
+            HandlerRunning(), null, ExitPod().Exited(1, null, 0), "wait until +10", 9.999),
+        ["G16: failed, next attempt"] = new(HandlerRunning(), null, ExitPod().Exited(1, null, 0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 failed with "
+            + "exit code 1 "
+            + "[Warning ExitHandlerRetried]", 10),
+        ["G16: the second backoff is 20 s"] = new(
+            HandlerRunning().AtAttempt(2), null, ExitPod(2).Exited(1, null, 0), "wait until +20", 19.999),
+        ["G16: the third backoff is 40 s"] = new(
+            HandlerRunning().AtAttempt(3), null, ExitPod(3).Exited(1, null, 0), "wait until +40", 39.999),
+        ["G16: the third fails, the fourth is named"] = new(
+            HandlerRunning().AtAttempt(3).Saying("Main pod succeeded; exit handler attempt 2 failed with exit code "
+            + "1"), null,
+            ExitPod(3).Exited(2, null, 0),
+            "→ ExitHandlerRunning, exit run-exit-4, saying Main pod succeeded; exit handler attempt 3 failed with "
+            + "exit code 2 "
+            + "[Warning ExitHandlerRetried]", 40),
+        ["G16: the attempts are used up, at once"] = new(
+            HandlerRunning().AtAttempt(4), null, ExitPod(4).Exited(1, null, 0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler failed with exit code 1; no attempt of 4 "
+            + "succeeded "
+            + "[Warning OMJobFailed]", 0),
+        ["G16: no retries by the flag"] = new(HandlerRunning(), null, ExitPod().Exited(1, null, 0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler failed with exit code 1 [Warning "
+            + "OMJobFailed]")
+        { Clocks = OneAttempt },
+        ["G16: the OMJob's own limit beats the flag"] = new(
+            HandlerRunning().WithSpec("exitHandlerBackoffLimit", 0), null, ExitPod().Exited(1, null, 0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler failed with exit code 1 [Warning "
+            + "OMJobFailed]"),
+        ["G16: the OMJob's own limit, where it is more"] = new(
+            HandlerRunning().WithSpec("exitHandlerBackoffLimit", 1), null, ExitPod().Exited(1, null, 0),
+            "wait until +10")
+        { Clocks = OneAttempt },
+        ["G16: the shift of the backoff does not overflow"] = new(
+            HandlerRunning().AtAttempt(60).WithSpec("exitHandlerBackoffLimit", 99), null, ExitPod(60).Exited(1, null,
+            0),
+            "wait until +10485760"),
+        ["G17: Evicted beats the handler's 0"] = new(
+            HandlerRunning(), null, ExitPod().Exited(0, null, -10).WithReason("Evicted"),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 was stopped "
+            + "(exit code 0 "
+            + "afterwards) (Evicted) [Warning ExitHandlerRetried]"),
+        ["G17: no container statuses, backoff from its creation"] = new(
+            HandlerRunning(), null, ExitPod().InPhase("Failed").WithReason("Evicted").CreatedAt(-4), "wait until +6"),
+        ["P: the handler's sidecar goes on"] = new(
+            HandlerRunning(), null, ExitPod().Exited(0).WithSidecar().InPhase("Running"),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["G15: a handler that can never be"] = new(HandlerRunning(), null, Invalid,
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler cannot be created: "
+            + "Pod \"run\" is invalid: spec.containers[0].image: Required value [Warning OMJobFailed]"),
+        ["somebody else's pod: the next name, at once"] = new(HandlerRunning(), null, ExitPod().OfSomebodyElse(),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 pod run-exit is "
+            + "somebody "
+            + "else's [Warning ExitHandlerRetried]"),
+        ["somebody else's pod under the last name"] = new(
+            HandlerRunning().AtAttempt(4), null, ExitPod(4).OfUid("earlier").Exited(0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler pod run-exit-4 is somebody else's; no "
+            + "attempt of 4 "
+            + "succeeded [Warning OMJobFailed]"),
+        ["adopted: upstream's exit pod counts"] = new(HandlerRunning(), null, ExitPod().OfUpstream().Exited(0),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["D3, H1: the handler's labels come back"] = new(
+            HandlerRunning(), null, ExitPod().Running().WithoutLabels(), "RestoreLabels run-exit"),
+        ["H1: over is over, labels or not"] = new(HandlerRunning(), null, ExitPod().Exited(0).WithoutLabels(),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["G18: the handler was edited away"] = new(HandlerRunning().WithoutExitHandler(), null, null,
+            "→ Succeeded, completed +0 [OMJobCompleted]"),
+        ["G18: the handler was edited away, main had failed"] = new(HandlerRunning(3).WithoutExitHandler(), null, null,
+            "→ Failed, completed +0 [Warning OMJobFailed]"),
+
+        // ----- ExitHandlerRunning, and deleted
+        ["G9: deleted while the handler is due: is the namespace staying?"] = new(
+            HandlerRunning().Deleted(), null, Absent, "AskNamespace"),
+        ["G9: it stays: the handler runs"] = new(HandlerRunning().Killed(), null, Absent, "CreateExit"),
+        ["G9: the handler's end ends it"] = new(HandlerRunning().Killed(), null, ExitPod().Exited(0),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
+        ["G19: foregroundDeletion goes before the handler is created"] = new(
+            HandlerRunning().Killed(Job.Foreground), null, Absent, $"drop {Job.Foreground}"),
+        ["G19: but not before the namespace is known to stay"] = new(
+            HandlerRunning().Deleted(Job.Foreground), null, Absent, "AskNamespace"),
+        ["G20: orphan propagation does not hold the handler up"] = new(
+            HandlerRunning().Killed(Job.Orphan).Orphaning(), null, Absent, "CreateExit"),
+        ["G9: without our finalizer, held by another's"] = new(
+            HandlerRunning().WithFinalizers().Killed("x/y"), null, Absent, "CreateExit"),
+        ["G10: the namespace goes while the handler is due"] = new(HandlerRunning(3), null, Going,
+            $"→ Failed, completed +0, saying Main pod failed with exit code 3; {GoneByNamespace} [Warning "
+            + $"OMJobFailed]"),
+        ["G10: even if main succeeded"] = new(HandlerRunning(), null, Going,
+            $"→ Failed, completed +0, saying Main pod succeeded; {GoneByNamespace} [Warning OMJobFailed]"),
+
+        // ----- Finished: let go, in order
+        ["F1: the main pod's finalizer goes first"] = new(Finished(), MainPod().Exited(0), null, "ReleasePod run-main"),
+        ["F1: of a pod that is not over too"] = new(Finished(), MainPod().Running(), null, "ReleasePod run-main"),
+        ["F1: a pod that is not in the cache is asked for"] = new(Finished(), Unknown, null, "AskMain"),
+        ["F1: then the OMJob's"] = new(Finished(), MainPod().Exited(0).Released(), null, $"drop {Job.Finalizer}"),
+        ["F1: then the OMJob's, the pod is gone"] = new(Finished("Failed"), Absent, null, $"drop {Job.Finalizer}"),
+        ["F1: the OMJob never had a pod"] = new(
+            Finished("Failed").With("mainPodName", null), Unknown, null, $"drop {Job.Finalizer}"),
+        ["F1: somebody else's pod keeps its finalizer"] = new(
+            Finished(), MainPod().OfUid("later"), null, $"drop {Job.Finalizer}"),
+        ["F1: another's finalizer on the pod is not ours"] = new(
+            Finished(), MainPod().Exited(0).HeldBy("x/y"), null, $"drop {Job.Finalizer}"),
+        ["F1: the pod lets go although the OMJob has"] = new(
+            Finished().WithFinalizers(), MainPod().Exited(0), null, "ReleasePod run-main"),
+        ["G9, F5: deleted when finished"] = new(
+            Finished().Deleted(), MainPod().Exited(0).Released(), null, $"drop {Job.Finalizer}"),
+        ["G9: deleted and let go: somebody else holds it"] = new(
+            Finished().WithFinalizers().Deleted("x/y"), Absent, null, "wait"),
+        ["G10: a finished job in a namespace that goes"] = new(Finished(), Absent, Going, $"drop {Job.Finalizer}"),
+        ["F2: a finished job never changes"] = new(
+            Finished().WithFinalizers(), MainPod().Released().Exited(9), ExitPod().Exited(1), "wait until +86400"),
+
+        // ----- Finished: TTL and what still runs
+        ["TTL: 86400 s by default"] = new(Finished().WithFinalizers(), Unknown, null, "wait until +86400"),
+        ["TTL: one moment before"] = new(Finished().WithFinalizers(), Unknown, null, "wait until +86400", 86399.999),
+        ["TTL: over"] = new(Finished().WithFinalizers(), Unknown, null, "DeleteJob", 86400),
+        ["TTL: the OMJob's own"] = new(
+            Finished("Failed").WithFinalizers().WithSpec("ttlSecondsAfterFinished", 60), Unknown, null,
+            "wait until +60"),
+        ["TTL: at least 15 s"] = new(
+            Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", 0), Unknown, null,
+            "wait until +15", 14.999),
+        ["TTL: 15 s are over"] = new(
+            Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", 0), Unknown, null, "DeleteJob", 15),
+        ["TTL: negative is the least"] = new(
+            Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", -1), Unknown, null, "wait until +15"),
+        ["TTL: never before the finalizers are gone"] = new(
+            Finished(), MainPod().Exited(0), null, "ReleasePod run-main", 100_000),
+        ["TTL: no completionTime: from the creation"] = new(
+            Finished().WithFinalizers().With("completionTime", null), Unknown, null, "wait until +79200"),
+        ["TTL: ten years at most"] = new(
+            Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", int.MaxValue), Unknown, null,
+            "wait until +315360000"),
+        ["F4: a main sidecar gets the slack"] = new(Finished().WithFinalizers(),
+            MainPod().Released().Exited(0).WithSidecar().InPhase("Running"), ExitPod().Exited(0), "wait until +60"),
+        ["F4: a main sidecar is then deleted"] = new(Finished().WithFinalizers(),
+            MainPod().Released().Exited(0).WithSidecar().InPhase("Running"), ExitPod().Exited(0),
+            "DeletePod run-main: the job has finished", 60),
+        ["F4: an exit sidecar is deleted"] = new(Finished().WithFinalizers(),
+            MainPod().Released().Exited(0), ExitPod().Exited(0).WithSidecar().InPhase("Running"),
+            "DeletePod run-exit: the job has finished", 60),
+        ["F4: a stuck last attempt is deleted"] = new(
+            Finished("Failed").WithFinalizers(), Absent, ExitPod().Running(),
+            "DeletePod run-exit: the job has finished", 60),
+        ["F4: once"] = new(
+            Finished().WithFinalizers(), Absent, ExitPod().Running().Deleted(60), "wait until +86400", 61),
+        ["F4: somebody else's pod is not"] = new(
+            Finished().WithFinalizers(), Absent, ExitPod().OfSomebodyElse().Running(), "wait until +86400", 60),
+        ["F4: a TTL shorter than the slack ends both"] = new(
+            Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", 15), Absent, ExitPod().Running(),
+            "wait until +15"),
+
+        // ----- a phase that nobody defined
+        ["unknown phase: the pod is asked for"] = new(InPhase("Paused"), Unknown, null, "AskMain"),
+        ["unknown phase: the run goes on"] = new(
+            InPhase("Paused"), MainPod().Running(), null, "→ Running, main run-main, started -600"),
+        ["unknown phase: no run"] = new(InPhase("Paused"), Absent, null,
+            "→ Failed, completed +0, saying Status.phase 'Paused' is no phase of an OMJob [Warning OMJobFailed]"),
+        ["unknown phase: somebody else's pod is no run"] = new(InPhase("pending"), MainPod().OfSomebodyElse(), null,
+            "→ Failed, completed +0, saying Status.phase 'pending' is no phase of an OMJob [Warning OMJobFailed]"),
+        ["unknown phase: a number is none"] = new(InPhase("3"), Absent, null,
+            "→ Failed, completed +0, saying Status.phase '3' is no phase of an OMJob [Warning OMJobFailed]"),
+    };
+
+    public static TheoryData<string> Rows => [.. Table.Keys];
+
+    [Theory]
+    [MemberData(nameof(Rows))]
+    public void The_next_step_is(string row)
+    {
+        var (given, main, exit, expected, at) = Table[row];
+        var job = given.Job;
+        // Once its end is recorded nothing is decided by the main pod: a row that does not name it does not have it.
+        main ??= job.Status.Phase == Phase.ExitHandlerRunning ? Absent : Unknown;
+        var decision = Protocol.Decide(job, main, exit ?? Unknown, Moment.At(at), Table[row].Clocks);
+        Assert.Equal(expected, decision.Say(job));
+        if (decision.Fact is { Action: not "ExitHandlerRetried" } fact) Assert.Equal(decision.Status!.Message,
+            fact.Message);
+    }
+
+    [Fact]
+    public void A_retried_handlers_event_begins_with_what_happened_and_names_the_next_attempt()
+    {
+        var decision = Decide(HandlerRunning().Job, Absent, ExitPod().Exited(1, null, -10));
+        Assert.Equal("Exit handler attempt 1 failed with exit code 1; next attempt is run-exit-2",
+            decision.Fact!.Message);
+    }
+
+    [Fact]
+    public void A_message_is_never_longer_than_an_event_holds()
+    {
+        var decision = Decide(Pending().Job, PodView.Refused(new string('x', 5000)), Unknown);
+        Assert.InRange(decision.Status!.Message!.Length, 400, 501);
+        Assert.Equal(decision.Status.Message, decision.Fact!.Message);
+    }
+
+    [Fact]
+    public void A_message_survives_the_status_and_back_so_that_the_end_can_be_added()
+    {
+        const string both = "Main pod failed with exit code 1 (a; b); exit handler x; y";
+        var status = new JobStatus(Phase.ExitHandlerRunning) { Message = both };
+        Assert.Equal("Main pod failed with exit code 1 (a; b)", status.MainWords);
+        Assert.Equal("Main pod succeeded", (status with { Message = "Main pod succeeded" }).MainWords);
+        Assert.Equal("Main pod ended", (status with { Message = null }).MainWords);
+    }
+
+    // ----- values of any size
+
+    [Theory]
+    [InlineData("Pending,Running")]
+    [InlineData(" Running")]
+    [InlineData("+3")]
+    public void A_phase_is_one_of_the_five_words(string text) =>
+        Assert.Equal(Phase.Unknown, InPhase(text).Job.Status.Phase);
+
+    [Fact]
+    public void G16_the_most_retries_that_fit_an_int32_are_retries() => Assert.Equal(
+        "run-exit-2",
+        Decide(HandlerRunning().WithSpec("exitHandlerBackoffLimit", int.MaxValue).Job, Absent,
+            ExitPod().Exited(1, null, -60))
+            .Status?.ExitPodName);
+
+    [Theory]
+    [InlineData(4294967296)]
+    [InlineData(-4294967296)]
+    public void An_exit_code_that_is_no_int32_is_not_0(long code) =>
+        Assert.NotEqual(0, HandlerRunning().With("mainPodExitCode", code).Job.Status.ExitCode);
+
+    [Theory] // the API server takes any number that is not negative
+    [InlineData(1_000_000_000_000)]
+    [InlineData(260_000_000_000)]
+    [InlineData(long.MaxValue)]
+    public void W5_a_pod_with_an_endless_grace_does_not_end_the_watch(long seconds) => Assert.Null(
+        Record.Exception(() => Decide(Running().Job,
+            MainPod().Running().InPhase("Failed").WithGrace(seconds), Unknown)));
+
+    [Fact]
+    public void An_active_deadline_of_more_than_anybody_lives_does_not_stop_the_run() => Assert.Null(Record.Exception(
+        () => Decide(Running().WithSpec("activeDeadlineSeconds", long.MaxValue).Job,
+            MainPod().Running().StartedAt(0), Unknown)));
+
+    [Fact]
+    public void A_job_that_names_no_attempt_gets_the_first_without_a_word_of_an_attempt_0()
+    {
+        var job = InPhase("ExitHandlerRunning").With("mainPodName", "run-main").Saying("Main pod succeeded");
+        Assert.Equal("→ ExitHandlerRunning, exit run-exit", Decide(job.Job, Unknown, Unknown).Say(job.Job));
+    }
+
+    // ----- all of them: every phase × every state of both pods × the clocks
+
+    static readonly (string Name, Func<AnOMJob> Job)[] Jobs =
+    [
+        .. from phase in (string[])["", "Pending", "Running", "ExitHandlerRunning", "Succeeded", "Failed", "Paused"]
+           from deletion in (string?[])[null, "", Job.Foreground, Job.Orphan]
+           from held in (bool[])[true, false]
+           from handler in (bool[])[true, false]
+           from asked in (bool[])[true, false]
+           from code in (int?[])[0, 1, null]
+           select ($"{phase} deletion={deletion} held={held} handler={handler} asked={asked} code={code}",
+               (Func<AnOMJob>)(() =>
+           {
+               var job = phase is "ExitHandlerRunning" ? HandlerRunning(code) : phase is "Running" ? Running()
+                   : phase is "Succeeded" or "Failed" ? Finished(phase) : InPhase(phase);
+               if (!held) job.WithFinalizers(deletion is null ? [] : ["x/y"]);
+               if (!handler) job.WithoutExitHandler();
+               var propagation = deletion is "" ? null : deletion;
+               return deletion is null ? job : asked ? job.Killed(propagation) : job.Deleted(propagation);
+           })),
+    ];
+
+    static (string Name, PodView View)[] Views(Func<APod> pod) =>
+    [
+        ("unknown", Unknown), ("absent", Absent), ("blocked", Absent with { RetryAt = Moment.At(5) }),
+        ("created", pod()), ("pulling", pod().Waiting("ErrImagePull")), ("unscheduled", pod().Unscheduled("full")),
+        ("running", pod().Running().StartedAt(-590)), ("sidecar", pod().Exited(0).WithSidecar().InPhase("Running")),
+        ("0", pod().Exited(0)), ("1", pod().Exited(1)), ("evicted 0", pod().Exited(0).WithReason("Evicted")),
+        ("evicted", pod().InPhase("Failed").WithReason("Evicted")),
+            ("failed running", pod().Running().InPhase("Failed")),
+        ("terminating", pod().Running().Deleted(-1)), ("terminating, 0 before", pod().Exited(0, null, -9).Deleted(-5)),
+        ("terminating, 0 after", pod().Exited(0, null, -2).Deleted(-5)),
+            ("terminating, unscheduled", pod().Unscheduled().Deleted(-1)),
+        ("released", pod().Released().Exited(0)), ("adopted", pod().OfUpstream().Running()),
+            ("unlabelled", pod().Running().WithoutLabels()),
+        ("foreign", pod().OfSomebodyElse().Running()), ("earlier", pod().OfUid("earlier").Running()),
+    ];
+
+    static readonly double[] Times = [0, 10, 60, 90.002, 600, 3000, 86_400, 400_000];
+
+    [Fact]
+    public void No_state_whatever_breaks_a_rule()
+    {
+        var (mains, exits, broken, count) = (Views(() => MainPod()), Views(() => ExitPod()), new List<string>(), 0);
+        foreach (var (name, make) in Jobs)
+        {
+            var job = make().Job;
+            foreach (var main in mains)
+                foreach (var exit in exits)
+                    foreach (var at in Times)
+                    {
+                        count++;
+                        var fresh = job with { SeenLive = Moment.At(at) };
+                        var decision = Decide(fresh, main.View, exit.View, at);
+                        if (Broken(fresh, main.View, exit.View, at, decision) is { } rule)
+                            broken.Add($"{rule}: {name}; main {main.Name}; exit {exit.Name}; at {at}: "
+                                + decision.Say(fresh));
+                    }
+        }
+        Assert.True(count > 500_000);
+        Assert.Empty(broken.Take(20));
+    }
+
+    /// <summary>The rules of DESIGN that hold in every state; null where none is broken.</summary>
+    static string? Broken(Job job, PodView main, PodView exit, double at, Decision decision)
+    {
+        var (phase, now) = (job.Status.Phase, Moment.At(at));
+        var ours = main.Pod is { } pod && pod.BelongsTo(job);
+        switch (decision.Act)
+        {
+            case Act.WriteStatus:
+                var to = decision.Status!;
+                if (phase.IsFinished()) return "a finished job never changes";
+                if (phase != Phase.Unknown && to.Phase < phase) return "phases never move backwards";
+                if (phase == Phase.Running && main.Sight == Sight.Unknown) return "unknown only ever leads to asking";
+                if (to.Phase == Phase.Succeeded && to.ExitCode != 0) return "succeeded without an exit code of 0";
+                if (to.Phase == Phase.ExitHandlerRunning
+                    && (!job.HasExitSpec || to.ExitPodName is null)) return "no handler is named";
+                if (to.Phase.IsFinished() != (to.CompletionTime == now))
+                    return "completionTime at the end, and only there";
+                if (to.Phase.IsFinished() && phase == Phase.Running
+                    && job.HasExitSpec) return "the handler was skipped";
+                if (phase >= Phase.ExitHandlerRunning
+                    && to.ExitCode != job.Status.ExitCode) return "the first end recorded wins";
+                return to == job.Status ? "a status write that changes nothing" : null;
+            case Act.AddFinalizer:
+                return job.Deleting || job.HasFinalizer || phase.IsFinished()
+                    ? "the finalizer is put where it cannot or need not be" : null;
+            case Act.DropFinalizer when decision.Why == Job.Finalizer:
+                if (phase.IsFinished()) return ours && main.Pod!.HasFinalizer ? "the main pod's finalizer goes first"
+                    : null;
+                return phase == Phase.Pending && job.Deleting && !ours && main.Sight != Sight.Unknown ? null
+                    : "let go too early";
+            case Act.DropFinalizer:
+                return phase == Phase.ExitHandlerRunning && decision.Why == Job.Foreground ? null : "not ours to drop";
+            case Act.CreateMain:
+                if (!job.HasFinalizer || job.Deleting || phase != Phase.Pending) return "a main pod out of turn";
+                return main.Pod is null ? null : "a second main pod";
+            case Act.CreateExit:
+                if (phase != Phase.ExitHandlerRunning || !job.HasExitSpec
+                    || exit.Pod is not null) return "a handler out of turn";
+                return job.Finalizers.Contains(Job.Foreground) ? "G19: the collector would delete it" : null;
+            case Act.DeletePod:
+                if (!decision.Pod!.BelongsTo(job)) return "somebody else's pod is deleted";
+                return decision.Pod.Deleting ? "deleted again" : null;
+            case Act.ReleasePod:
+                return phase.IsFinished() && decision.Pod!.BelongsTo(job) ? null
+                    : "released before the end is recorded";
+            case Act.RestoreLabels:
+                return decision.Pod!.BelongsTo(job) && decision.Pod.LostLabels ? null
+                    : "labels that are not ours to restore";
+            case Act.DeleteJob:
+                return job.HasFinalizer || job.Deleting || !phase.IsFinished() ? "deleted out of turn" : null;
+            case Act.Wait when decision.Wake is { } wake:
+                if (wake <= now) return "a wake that has passed";
+                var before = Decide(job, main, exit, at + (wake - now).TotalSeconds / 2);
+                if (before.Act != Act.Wait) return "woken too late";
+                var then = Protocol.Decide(job with { SeenLive = wake }, main, exit, wake, Moment.Clocks);
+                return then.Act == Act.Wait && then.Wake <= wake ? "woken for nothing" : null;
+            case Act.Wait:
+                var ever = Protocol.Decide(job with { SeenLive = now.AddYears(1) }, main, exit, now.AddYears(1),
+                    Moment.Clocks);
+                return ever.Act == Act.Wait ? null : "a clock that nobody winds up";
+            default:
+                return null;
+        }
+    }
+
+    // ----- strays
+
+    sealed record StrayScenario(AnOMJob? Job, APod Pod, string? Expected, double At = 0);
+
+    static readonly Dictionary<string, StrayScenario> StrayTable = new()
+    {
+        ["not ours to judge"] = new(null, MainPod().OfSomebodyElse().Running(), null),
+        ["D2: the OMJob is gone, its pod runs: released first"] = new(
+            null, MainPod().Running(), "ReleasePod run-main: pod of an OMJob that is gone"),
+        ["D2: the OMJob is gone, its pod runs: then deleted"] = new(
+            null, MainPod().Running().Released(), "DeletePod run-main: pod of an OMJob that is gone"),
+        ["D2, H9: another incarnation's pod, created again"] = new(
+            Pending(), MainPod().Running().OfUid("earlier").Released(),
+            "DeletePod run-main: pod of an OMJob that is gone"),
+        ["D2, F1: another incarnation's pod, held"] = new(
+            Running(), MainPod().Exited(0).OfUid("earlier"), "ReleasePod run-main: pod of an OMJob that is gone"),
+        ["F1: the OMJob is gone, its pod is over and held"] = new(
+            null, MainPod().Exited(0), "ReleasePod run-main: pod of an OMJob that is gone"),
+        ["F1: the OMJob is gone, its pod terminates and is held"] = new(
+            null, MainPod().Running().Deleted(-1), "ReleasePod run-main: pod of an OMJob that is gone"),
+        ["G20: the OMJob is gone, its pods stay"] = new(null, MainPod().Exited(0).Released().WithoutOwner(), null),
+        ["G20: its exit pod too"] = new(null, ExitPod().Exited(0).WithoutOwner(), null),
+        ["D2: what goes already is left alone"] = new(null, ExitPod().Running().Deleted(-1), null),
+        ["D6: an exit pod of an OMJob that is gone"] = new(
+            null, ExitPod(), "DeletePod run-exit: pod of an OMJob that is gone"),
+        ["the main pod before the end"] = new(Running(), MainPod().Running(), null),
+        ["the main pod of a job that does not know it yet"] = new(Pending(), MainPod().Running(), null),
+        ["the main pod of a job in no known phase"] = new(InPhase("Paused"), MainPod().Running(), null),
+        ["the main pod that is over, in the handler's time"] = new(HandlerRunning(), MainPod().Exited(0), null),
+        ["P: the main pod with a sidecar, in the handler's time"] = new(
+            HandlerRunning(), MainPod().Exited(0).WithSidecar().InPhase("Running"), null),
+        ["D6: a main pod that runs after the record: released first"] = new(
+            HandlerRunning(), MainPod().Running(),
+            "ReleasePod run-main: main pod runs after its job's end was recorded"),
+        ["D6: a main pod that runs after the record: then deleted"] = new(
+            HandlerRunning(), MainPod().Running().Released(),
+            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+        ["D6: a main pod created late, after the end"] = new(Finished(), MainPod().Released(),
+            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+        ["D6: a stray main that terminates and is held"] = new(
+            HandlerRunning(), MainPod().Running().Deleted(-1),
+            "ReleasePod run-main: main pod runs after its job's end was recorded"),
+        ["D6: a stray main that terminates"] = new(HandlerRunning(), MainPod().Running().Released().Deleted(-1), null),
+        ["G6: the lost main pod is no stray: it is over"] = new(
+            HandlerRunning(null), MainPod().Running().Deleted(-91), null),
+        ["G6: its node comes back, the pod is Terminating and released"] = new(
+            HandlerRunning(null), MainPod().Running().Released().Deleted(-91), null),
+        ["adopted: upstream's main pod runs after the record"] = new(HandlerRunning(), MainPod().OfUpstream().Running(),
+            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+        ["H10: an exit pod before main is over"] = new(
+            Running(), ExitPod().Running(), "DeletePod run-exit: pod of no current attempt"),
+        ["the current attempt"] = new(HandlerRunning(), ExitPod().Running(), null),
+        ["the current attempt, after the end"] = new(Finished(), ExitPod().Running(), null),
+        ["G17: an earlier attempt that still runs"] = new(
+            HandlerRunning().AtAttempt(2), ExitPod().Running(), "DeletePod run-exit: pod of no current attempt"),
+        ["G17: an earlier attempt that never started"] = new(
+            HandlerRunning().AtAttempt(2), ExitPod().Waiting("ErrImagePull"),
+            "DeletePod run-exit: pod of no current attempt"),
+        ["G16: an earlier attempt that is over stays"] = new(HandlerRunning().AtAttempt(2), ExitPod().Exited(1), null),
+        ["G17: an earlier attempt that terminates"] = new(
+            HandlerRunning().AtAttempt(2), ExitPod().Running().Deleted(-1), null),
+        ["D6: a late attempt, after the end"] = new(
+            Finished(), ExitPod(2), "DeletePod run-exit-2: pod of no current attempt"),
+    };
+
+    public static TheoryData<string> StrayRows => [.. StrayTable.Keys];
+
+    [Theory]
+    [MemberData(nameof(StrayRows))]
+    public void A_pod_that_should_not_be_is_removed_and_no_other(string row)
+    {
+        var (given, pod, expected, at) = StrayTable[row];
+        Assert.Equal(expected, Protocol.Stray(given?.Job, pod.Pod, Moment.At(at), Moment.Clocks)?.Say(given?.Job));
+    }
+
+    static Decision Decide(Job job, PodView main, PodView exit, double at = 0) =>
+        Protocol.Decide(job, main, exit, Moment.At(at), Moment.Clocks);
+}

@@ -1,0 +1,222 @@
+// An operator whose API server is scripted, list by list and watch by watch, by values or over sockets.
+
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Text;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+public sealed partial class WatchTests
+{
+    /// <summary>
+    /// Runs an operator from the first wait on. The scripts are for one resource; the other one is empty and silent.
+    /// What comes after a script's end is the empty list of version 10 and a watch that says nothing.
+    /// </summary>
+    sealed class Loop(bool sockets = false) : IAsyncDisposable
+    {
+        readonly CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(WatchTests.Stop);
+        readonly ConcurrentQueue<(string What, TimeSpan At)> asked = [];
+        ScriptedServer? server;
+        ApiServer? api;
+        Task? running;
+        int lists, watches;
+
+        public string Resource { get; init; } = "omjobs";
+        public Func<Request, Reply>[] OnList { get; init; } = [];
+        public Func<Request, Reply>[] OnWatch { get; set; } = [];
+        public Func<Exchange, Task>[] OverSocket { get; init; } = [];
+        public TimeSpan? WatchTimeout { get; init; }
+        public StepTime Time { get; } = new();
+
+        /// <summary>Lists and watches of the resource: LIST, LIST token, WATCH version.</summary>
+        public string[] Asked => [.. asked.Select(a => a.What)];
+        public TimeSpan[] AskedAt => [.. asked.Select(a => a.At)];
+        public TimeSpan[] WatchedAt
+        {
+            get
+            {
+                TimeSpan[] at = [.. asked.Where(a => a.What[0] == 'W').Select(a => a.At)];
+                return [.. at.Select(time => time - at[0])];
+            }
+        }
+        public ConcurrentQueue<Request> Watches { get; } = [];
+        /// <summary>The jobs whose finalizer was taken off: once each, or an event was lost or taken twice.</summary>
+        public ConcurrentQueue<string> Patched { get; } = [];
+        public bool Seen(string job) => Patched.Contains(job);
+
+        /// <summary>Lets the operator's clock run from timer to timer until the condition holds.</summary>
+        public async Task Until(Func<bool> condition, string what)
+        {
+            if (running is null) Start();
+            var clock = Stopwatch.StartNew();
+            while (!condition())
+            {
+                if (clock.Elapsed > TimeSpan.FromSeconds(20))
+                    Assert.Fail($"{what}; asked: {string.Join(", ", Asked.Take(50))}");
+                Time.ToNextTimer(TimeSpan.FromMinutes(1));
+                await Task.Delay(1, WatchTests.Stop);
+            }
+        }
+
+        void Start()
+        {
+            if (sockets)
+            {
+                server = new ScriptedServer(null, Serve);
+                api = new ApiServer(new(server.Address, null));
+            }
+            var clocks = new Clocks(TimeSpan.Zero, TimeSpan.Zero, TimeSpan.FromMinutes(1), 3);
+            var op = new Operator(sockets ? Wire : Answer, clocks, Time, NullLogger.Instance, new Random(1));
+            var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 2 };
+            running = Task.Run(() => op.Run(settings, stop.Token));
+        }
+
+        Task<Reply> Wire(Request request, CancellationToken stopped)
+        {
+            var shorter = request.OnLine is not null && WatchTimeout is not null;
+            return api!.Send(shorter ? request with { Timeout = WatchTimeout!.Value } : request, stopped);
+        }
+
+        async Task Serve(Exchange exchange)
+        {
+            var path = exchange.Target;
+            if (Parameter(path, "watch") is not null)
+            {
+                var script = Watched(path) is { } index && index < OverSocket.Length ? OverSocket[index] : null;
+                if (script is not null) { await script(exchange); return; }
+                await exchange.Open();
+                await exchange.Hold();
+                return;
+            }
+            var reply = Plain(new(new HttpMethod(exchange.Method), path));
+            await exchange.Answer(reply.Code, Encoding.UTF8.GetString(reply.Body));
+        }
+
+        async Task<Reply> Answer(Request request, CancellationToken stopped)
+        {
+            await Task.Yield();
+            if (request.OnLine is null) return Plain(request);
+            if (Watched(request.Path) is { } index)
+            {
+                Watches.Enqueue(request);
+                if (index < OnWatch.Length) return OnWatch[index](request);
+            }
+            request.OnLine(default);
+            await Task.Delay(Timeout.InfiniteTimeSpan, stopped);
+            return End;
+        }
+
+        /// <summary>The number of the watch, if it is one of the scripted resource.</summary>
+        int? Watched(string path)
+        {
+            if (!path.Contains($"/{Resource}?", StringComparison.Ordinal)) return null;
+            asked.Enqueue(($"WATCH {Parameter(path, "resourceVersion")}", Time.Elapsed));
+            return watches++;
+        }
+
+        Reply Plain(Request request)
+        {
+            var path = request.Path;
+            if (request.Method == HttpMethod.Get && path.Contains("limit=", StringComparison.Ordinal))
+            {
+                if (!path.Contains($"/{Resource}?", StringComparison.Ordinal)) return List(10);
+                asked.Enqueue((Parameter(path, "continue") is { } token ? $"LIST {token}" : "LIST", Time.Elapsed));
+                return lists++ < OnList.Length ? OnList[lists - 1](request) : List(10);
+            }
+            if (request.Method == HttpMethod.Patch && path.Contains("/omjobs/", StringComparison.Ordinal))
+            {
+                var name = path[(path.LastIndexOf('/') + 1)..];
+                Patched.Enqueue(name);
+                return Json(Object(name, 6000).Replace($"\"{Job.Finalizer}\"", "", StringComparison.Ordinal));
+            }
+            return new Reply(404, Encoding.UTF8.GetBytes(StatusTexts.NotFound));
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await stop.CancelAsync();
+            if (running is not null) await running;
+            api?.Dispose();
+            server?.Dispose();
+            stop.Dispose();
+        }
+    }
+
+    /// <summary>A clock that stands still until it is moved on.</summary>
+    sealed class StepTime : TimeProvider
+    {
+        static readonly DateTimeOffset Start = new(2026, 1, 1, 0, 0, 0, default);
+        readonly Lock gate = new();
+        readonly List<Timer> timers = [];
+        long now;
+
+        public TimeSpan Elapsed => TimeSpan.FromTicks(Interlocked.Read(ref now));
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+        public override long GetTimestamp() => Interlocked.Read(ref now);
+        public override DateTimeOffset GetUtcNow() => Start + Elapsed;
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            var timer = new Timer(this, () => callback(state));
+            timer.Change(dueTime, period);
+            return timer;
+        }
+
+        public void Advance(TimeSpan span)
+        {
+            lock (gate) now += span.Ticks;
+            Fire();
+        }
+
+        /// <summary>Moves on to the next timer, unless it is further away than that.</summary>
+        public void ToNextTimer(TimeSpan most)
+        {
+            lock (gate)
+            {
+                if (timers.Count == 0 || timers.Min(t => t.Due) is var due && due - now > most.Ticks) return;
+                now = Math.Max(now, due);
+            }
+            Fire();
+        }
+
+        void Fire()
+        {
+            Timer[] ripe;
+            lock (gate)
+            {
+                ripe = [.. timers.Where(t => t.Due <= now)];
+                foreach (var timer in ripe) timers.Remove(timer);
+            }
+            foreach (var timer in ripe) timer.Callback();
+        }
+
+        /// <summary>Due once; nothing here asks for a period.</summary>
+        sealed class Timer(StepTime time, Action callback) : ITimer
+        {
+            public Action Callback => callback;
+            public long Due { get; private set; }
+
+            public bool Change(TimeSpan dueTime, TimeSpan period)
+            {
+                lock (time.gate)
+                {
+                    time.timers.Remove(this);
+                    if (dueTime < TimeSpan.Zero) return true;
+                    Due = time.now + dueTime.Ticks;
+                    time.timers.Add(this);
+                }
+                return true;
+            }
+
+            public void Dispose() { lock (time.gate) time.timers.Remove(this); }
+
+            public ValueTask DisposeAsync()
+            {
+                Dispose();
+                return ValueTask.CompletedTask;
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+// The queue: a key at most once, never worked on twice at the same time, woken at a time. Time is virtual, but for the
+// limit after which a test that waits for nothing fails.
+
+using System.Collections;
+using System.Collections.Concurrent;
+using System.Reflection;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+public sealed class WorkQueueTests : IDisposable
+{
+    static readonly Key A = new("data", "a"), B = new("data", "b");
+    static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
+
+    readonly VirtualTime time = new();
+    readonly CancellationTokenSource stop = new();
+    readonly WorkQueue queue;
+
+    public WorkQueueTests() => queue = new(time);
+
+    public void Dispose()
+    {
+        stop.Cancel();
+        stop.Dispose();
+    }
+
+    [Fact]
+    public async Task A_key_that_is_added_again_and_again_is_there_once()
+    {
+        for (var i = 0; i < 10; i++) { queue.Add(A); queue.Add(B); }
+        Assert.Equal(2, queue.Depth);
+        Assert.Equal(A, await Take());
+        Assert.Equal(B, await Take());
+        Assert.Equal(0, queue.Depth);
+    }
+
+    [Fact]
+    public async Task A_key_that_is_added_while_it_is_worked_on_comes_back_once_after_it_is_done()
+    {
+        queue.Add(A);
+        await Take();
+        queue.Add(A);
+        queue.Add(A);
+        Assert.Equal(0, queue.Depth);
+        queue.Done(A);
+        Assert.Equal(1, queue.Depth);
+        Assert.Equal(A, await Take());
+        queue.Done(A);
+        Assert.Equal(0, queue.Depth);
+    }
+
+    [Fact]
+    public async Task One_that_waits_is_given_a_key_as_soon_as_there_is_one()
+    {
+        var taken = Take();
+        Assert.False(taken.IsCompleted);
+        queue.Add(A);
+        Assert.Equal(A, await taken);
+    }
+
+    [Fact]
+    public async Task Once_stopped_no_key_is_given_out()
+    {
+        var waiting = queue.Take(stop.Token);
+        await stop.CancelAsync();
+        queue.Add(A);
+        Assert.Null(await waiting.WaitAsync(Limit, TestContext.Current.CancellationToken));
+        Assert.Null(await queue.Take(stop.Token));
+    }
+
+    [Fact]
+    public async Task A_key_wakes_at_its_time_and_not_before()
+    {
+        var timers = queue.RunTimers(stop.Token);
+        queue.AddAfter(A, TimeSpan.FromSeconds(10));
+        await Armed(10);
+        time.Advance(9.999);
+        Assert.Equal(0, queue.Depth);
+        time.Advance(0.001);
+        Assert.Equal(A, await Take());
+        await stop.CancelAsync();
+        await timers.WaitAsync(Limit, TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
+    public async Task The_earlier_wake_wins_and_the_later_one_is_forgotten()
+    {
+        _ = queue.RunTimers(stop.Token);
+        queue.AddAfter(A, TimeSpan.FromSeconds(60));
+        await Armed(60);
+        queue.AddAfter(A, TimeSpan.FromSeconds(10));
+        queue.AddAfter(A, TimeSpan.FromSeconds(30));
+        await Armed(10);
+        time.Advance(10);
+        Assert.Equal(A, await Take());
+        queue.Done(A);
+        await Armed(50); // what is left of the first
+        queue.AddAfter(B, TimeSpan.FromSeconds(100));
+        time.Advance(50);
+        await Armed(50);
+        time.Advance(50);
+        Assert.Equal(B, await Take());
+        Assert.Equal(0, queue.Depth);
+    }
+
+    [Fact]
+    public async Task A_key_that_is_worked_on_when_its_time_comes_comes_back_after()
+    {
+        _ = queue.RunTimers(stop.Token);
+        queue.Add(A);
+        await Take();
+        queue.AddAfter(A, TimeSpan.FromSeconds(5));
+        await Armed(5);
+        queue.AddAfter(B, TimeSpan.FromSeconds(5));
+        time.Advance(5);
+        Assert.Equal(B, await Take()); // A's time has come as well: it is the first of the two
+        Assert.Equal(0, queue.Depth);
+        queue.Done(A);
+        Assert.Equal(A, await Take());
+    }
+
+    [Fact]
+    public async Task An_event_does_not_cancel_a_wake()
+    {
+        _ = queue.RunTimers(stop.Token);
+        queue.AddAfter(A, TimeSpan.FromSeconds(5));
+        queue.Add(A);
+        Assert.Equal(A, await Take());
+        queue.Done(A);
+        await Armed(5);
+        time.Advance(5);
+        Assert.Equal(A, await Take());
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(-5)]
+    public void A_time_that_has_passed_is_now(int seconds)
+    {
+        queue.AddAfter(A, TimeSpan.FromSeconds(seconds));
+        Assert.Equal(1, queue.Depth);
+    }
+
+    [Fact]
+    public async Task A_time_that_never_comes_holds_nobody_up()
+    {
+        _ = queue.RunTimers(stop.Token);
+        queue.AddAfter(A, TimeSpan.MaxValue);
+        queue.AddAfter(B, TimeSpan.FromSeconds(1));
+        await Armed(1);
+        time.Advance(1);
+        Assert.Equal(B, await Take());
+    }
+
+    [Fact]
+    public async Task Keys_wake_in_the_order_of_their_times()
+    {
+        var keys = Enumerable.Range(1, 50).Select(i => new Key("data", $"{i}")).ToArray();
+        foreach (var i in Enumerable.Range(1, 50).OrderBy(i => i * 7 % 51)) queue.AddAfter(keys[i - 1],
+            TimeSpan.FromSeconds(i));
+        time.Advance(100);
+        _ = queue.RunTimers(stop.Token);
+        foreach (var key in keys) Assert.Equal(key, await Take());
+    }
+
+    [Fact]
+    public async Task An_idle_key_is_forgotten_and_one_that_is_to_wake_is_not()
+    {
+        queue.Add(A);
+        queue.Add(B);
+        Assert.Equal(2, Held);
+        await Take();
+        await Take();
+        queue.AddAfter(B, TimeSpan.FromSeconds(1));
+        queue.Done(A);
+        queue.Done(B);
+        Assert.Equal(1, Held);
+        _ = queue.RunTimers(stop.Token);
+        await Armed(1);
+        time.Advance(1);
+        Assert.Equal(B, await Take());
+        queue.Done(B);
+        Assert.Equal(0, Held);
+    }
+
+    [Fact]
+    public async Task Thousands_of_keys_under_several_workers_are_never_lost_and_never_worked_on_twice_at_once()
+    {
+        var keys = Enumerable.Range(0, 4000).Select(i => new Key("data", $"{i}")).ToArray();
+        var working = new ConcurrentDictionary<Key, int>();
+        var seen = new ConcurrentDictionary<Key, bool>();
+        var (twice, last) = (0, false);
+        var all = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _ = queue.RunTimers(stop.Token);
+
+        async Task Work()
+        {
+            while (await queue.Take(stop.Token) is { } key)
+            {
+                if (working.AddOrUpdate(key, 1, (_, n) => n + 1) != 1) Interlocked.Increment(ref twice);
+                var counts = Volatile.Read(ref last);
+                await Task.Yield();
+                working.AddOrUpdate(key, 0, (_, n) => n - 1);
+                queue.Done(key);
+                if (counts && seen.TryAdd(key, true) && seen.Count == keys.Length) all.TrySetResult();
+            }
+        }
+
+        void Add(int start)
+        {
+            for (var i = 0; i < keys.Length; i++) queue.Add(keys[(start + i * 7) % keys.Length]);
+        }
+
+        var workers = Enumerable.Range(0, 8).Select(_ => Task.Run(Work)).ToArray();
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(i => Task.Run(() => Add(i * 1000))));
+        Volatile.Write(ref last, true);
+        Add(0); // whatever a worker does just now, each key has to come once more
+        await all.Task.WaitAsync(Limit, TestContext.Current.CancellationToken);
+        await stop.CancelAsync();
+        await Task.WhenAll(workers);
+        Assert.Equal(0, twice);
+        Assert.Equal(0, Held);
+    }
+
+    /// <summary>How many keys the queue remembers; nothing but memory shows it.</summary>
+    int Held => ((ICollection)typeof(WorkQueue).GetField("slots", BindingFlags.NonPublic | BindingFlags.Instance)!
+        .GetValue(queue)!).Count;
+
+    async Task<Key?> Take() => await queue.Take(stop.Token).WaitAsync(Limit, TestContext.Current.CancellationToken);
+
+    /// <summary>The timers wait for that many seconds from now, and for nothing else.</summary>
+    Task Armed(double seconds) => time.Armed(seconds).WaitAsync(Limit, TestContext.Current.CancellationToken);
+}
