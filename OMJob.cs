@@ -19,6 +19,7 @@ using System.Globalization;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -111,7 +112,7 @@ static class Program
             return await action(new(api.Send, settings.Clocks, TimeProvider.System, log), settings, stop.Token);
         }
         catch (UsageException e) { return Fail(2, e.Message); }
-        catch (HttpListenerException e) { return Fail(1, $"cannot listen: {e.Message}"); }
+        catch (SocketException e) { return Fail(1, $"cannot listen: {e.Message}"); }
     }
 
     /// <summary>Settings from flags, else variables, else defaults. Throws UsageException naming the culprit.</summary>
@@ -570,7 +571,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 asked = true;
             }
             if (Protocol.Stray(job, pod, Now, clocks) is not { } stray) continue;
-            log.LogWarning("{Namespace}/{Name}: {Pod} is a {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
+            log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
             if (job is not null && stray.Fact is { } fact) Tell(entry, job, fact);
             await Do(entry, job, stray, stop);
             return;
@@ -912,9 +913,8 @@ static class Protocol
     public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
     {
         if (job.Stale) return new(Act.AskJob);
-        var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing; // G10
-        if (going && !job.Status.Phase.IsFinished())
-            return Finish(now, false, job.Status, "exit handler cannot run: the namespace is being deleted");
+        var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing;
+        if (going && !job.Status.Phase.IsFinished()) return WhenNamespaceGoes(job, main, now, clocks); // G10
         return job.Status.Phase switch
         {
             Phase.Pending => WhenPending(job, main, now),
@@ -923,6 +923,13 @@ static class Protocol
             Phase.Succeeded or Phase.Failed => WhenFinished(job, main, exit, now, clocks),
             _ => WhenUnknown(job, main, now),
         };
+    }
+
+    static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Clocks clocks)
+    {
+        var end = job.Status.Phase == Phase.Running ? Ended(main, now, clocks) : null;
+        var status = end is null ? job.Status : Recorded(job, main, end);
+        return Finish(now, false, status, "exit handler cannot run: the namespace is being deleted");
     }
 
     static Decision WhenPending(Job job, PodView main, DateTimeOffset now) => main switch
@@ -1035,14 +1042,14 @@ static class Protocol
         if (pod.JobUid is null) return null; // not ours to judge
         var settled = pod is { HasFinalizer: false } && (pod.PhaseOver || pod.Deleting);
         if (job?.Uid != pod.JobUid)
-            return settled ? null : Remove("pod of an OMJob that is gone", null);
+            return settled ? null : Remove("belongs to an OMJob that is gone", null);
         if (pod.Name == Pods.MainName(job))
             return job.Status.Phase < Phase.ExitHandlerRunning || settled || Ended(new(pod), now, clocks) is not null
                 ? null
-                : Remove("main pod runs after its job's end was recorded", new("StrayPodDeleted",
+                : Remove("runs after the end of its run was recorded", new("StrayPodDeleted",
                     $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
         var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
-        return current || settled ? null : Remove("pod of no current attempt", null);
+        return current || settled ? null : Remove("is not the current attempt", null);
 
         Decision Remove(string why, Fact? fact) => pod.HasFinalizer
             ? new(Act.ReleasePod, why) { Pod = pod }
@@ -1071,7 +1078,9 @@ static class Protocol
     static End Terminated(Pod pod, int code)
     {
         if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
-        var stopped = pod.Reason is not null || pod.Disruption is not null || pod.FinishedAt > pod.DeletionRequested;
+        // P: a kubelet that deletes a pod which never ran may report an exit code of 0, without a time.
+        var stopped = pod.FinishedAt is null || pod.FinishedAt > pod.DeletionRequested
+            || pod.Reason is not null || pod.Disruption is not null;
         return stopped ? new(null, $"was stopped (exit code 0 afterwards){Details(pod)}") : new(0, "succeeded");
     }
 
@@ -1099,17 +1108,23 @@ static class Protocol
 
     static Decision MainEnded(Job job, PodView main, End end, DateTimeOffset now)
     {
+        var status = Recorded(job, main, end);
+        if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
+        return new(Act.WriteStatus, status.Message!)
+        {
+            Status = status with { Phase = Phase.ExitHandlerRunning, ExitPodName = Pods.ExitName(job.Name, 1) },
+            Fact = new(end.ExitCode == 0 ? "MainPodCompleted" : "MainPodFailed", status.Message!, end.ExitCode != 0),
+        };
+    }
+
+    /// <summary>The status with the main pod's end, and its message, which leaves room for the handler's.</summary>
+    static JobStatus Recorded(Job job, PodView main, End end)
+    {
         var itself = main.Pod is { Deleting: false, ExitCode: not null }; // it ended before we could stop it
         var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
         var words = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
-            ?? Text.Cut($"Main pod {end.Words}{deleted}", 500); // which leaves room for the handler's
-        var status = job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
-        if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
-        return new(Act.WriteStatus, words)
-        {
-            Status = status with { Phase = Phase.ExitHandlerRunning, ExitPodName = Pods.ExitName(job.Name, 1) },
-            Fact = new(end.ExitCode == 0 ? "MainPodCompleted" : "MainPodFailed", words, end.ExitCode != 0),
-        };
+            ?? Text.Cut($"Main pod {end.Words}{deleted}", 500);
+        return job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
     }
 
     static Decision Failed(Job job, int attempt, DateTimeOffset now, Clocks clocks, string words) =>
@@ -1396,7 +1411,12 @@ sealed record JobStatus(Phase Phase)
 
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
     public string MainWords => Message is not { Length: > 0 } message
-        ? Phase == Phase.Pending ? "Main pod was not created" : "Main pod ended"
+        ? Phase switch
+        {
+            Phase.Pending => "Main pod was not created",
+            Phase.Running => "Main pod was still running",
+            _ => "Main pod ended",
+        }
         : message.IndexOf("; exit handler", StringComparison.Ordinal) is >= 0 and var at ? message[..at] : message;
 
     /// <summary>Why a running main pod is being stopped: the message of its end, recorded before.</summary>
@@ -2148,29 +2168,60 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster"))
             ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
         var user = Named(root, "users", "user", Scalar(chosen, "user"));
-        // The package wants credentials of every user, and joins a plugin's arguments with blanks.
-        if (user?.Children.Keys.Any(IsCredential) is false) chosen.Children.Remove(new YamlScalarNode("user"));
-        if (Child(Child(user, "exec"), "args") is YamlSequenceNode list)
-            foreach (var arg in list.OfType<YamlScalarNode>()) arg.Value = Quote(arg.Value ?? "");
+        if (user is null && Scalar(chosen, "user") is not null)
+            throw new UsageException($"{path}: context '{context}' names no user of this file");
         if (Scalar(cluster, "proxy-url") is not null)
             throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
         // The package reads one certificate of a bundle, and no tokenFile: both are read here.
         string Relative(string file) => Path.Combine(Path.GetDirectoryName(path)!, file);
-        var pem = Scalar(cluster, "certificate-authority-data") is { } data
-            ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
-            : Scalar(cluster, "certificate-authority") is { } file ? File.ReadAllText(Relative(file)) : null;
+        var pem = Pem(Scalar(cluster, "certificate-authority-data"),
+            Scalar(cluster, "certificate-authority") is { } file ? Relative(file) : null);
         X509Certificate2Collection? authorities = pem is null ? null : [];
         authorities?.ImportFromPem(pem);
-        var tokenFile = Scalar(user, "tokenFile");
-        user?.Children.Remove(new YamlScalarNode("tokenFile"));
-        using var text = new StringWriter();
-        yaml.Save(text, false);
-        using var stream = new MemoryStream(Encoding.UTF8.GetBytes(text.ToString()));
-        var config = KubernetesClientConfiguration.LoadKubeConfig(stream);
-        config.FileName = path;
-        return From(KubernetesClientConfiguration.BuildConfigFromConfigObject(config, context), authorities,
-            tokenFile is null ? null : Relative(tokenFile),
-            config.Users?.FirstOrDefault()?.UserCredentials?.ExternalExecution);
+        if (authorities is []) throw new UsageException($"{path}: no certificate in the certificate authority");
+        var credentials = OfUser(user);
+        var names = new ContextDetails { Cluster = "c", User = credentials is null ? null : "u" };
+        // It would also match names without case, and wants credentials of every user: it gets what was chosen.
+        var config = KubernetesClientConfiguration.BuildConfigFromConfigObject(new K8SConfiguration
+        {
+            FileName = path,
+            CurrentContext = context,
+            Contexts = [new() { Name = context, ContextDetails = names }],
+            Clusters = [new() { Name = "c", ClusterEndpoint = Endpoint(cluster) }],
+            Users = [new() { Name = "u", UserCredentials = credentials }],
+        });
+        var tokenFile = Scalar(user, "tokenFile") is { } name ? Relative(name) : null;
+        return From(config, authorities, tokenFile, credentials?.ExternalExecution);
+    }
+
+    static ClusterEndpoint Endpoint(YamlMappingNode cluster) => new()
+    {
+        Server = Scalar(cluster, "server"),
+        TlsServerName = Scalar(cluster, "tls-server-name"),
+        SkipTlsVerify = Scalar(cluster, "insecure-skip-tls-verify") == "true",
+    };
+
+    /// <summary>Null for a user without any that the package knows.</summary>
+    static UserCredentials? OfUser(YamlMappingNode? user)
+    {
+        string[] known = ["token", "username", "client-certificate", "client-certificate-data", "exec"];
+        return !known.Any(key => Child(user, key) is not null) ? null : new()
+        {
+            Token = Scalar(user, "token"),
+            UserName = Scalar(user, "username"),
+            Password = Scalar(user, "password"),
+            ClientCertificate = Scalar(user, "client-certificate"),
+            ClientCertificateData = Scalar(user, "client-certificate-data"),
+            ClientKey = Scalar(user, "client-key"),
+            ClientKeyData = Scalar(user, "client-key-data"),
+            ExternalExecution = Child(user, "exec") is not YamlMappingNode exec ? null : new()
+            {
+                ApiVersion = Scalar(exec, "apiVersion"),
+                Command = Scalar(exec, "command"),
+                Arguments = [.. Items(exec, "args").OfType<YamlScalarNode>().Select(a => Quote(a.Value ?? ""))],
+                EnvironmentVariables = [.. Items(exec, "env").Select(Variable)],
+            },
+        };
     }
 
     static ClusterAccess From(
@@ -2207,33 +2258,23 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
             certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
     }
 
-    static string? Scalar(YamlMappingNode? node, string key) =>
-        node is not null && node.Children.TryGetValue(new YamlScalarNode(key), out var value)
-            && value is YamlScalarNode { Value: { Length: > 0 } text } ? text : null;
+    static string? Scalar(YamlNode? node, string key) =>
+        Child(node, key) is YamlScalarNode { Value: { Length: > 0 } text } ? text : null;
 
-    static YamlMappingNode? Named(YamlMappingNode root, string list, string kind, string? name) =>
-        root.Children.TryGetValue(new YamlScalarNode(list), out var all) && all is YamlSequenceNode items
-            && items.OfType<YamlMappingNode>().FirstOrDefault(i => Scalar(i, "name") == name) is { } item
-            ? Only(root, list, item, kind) : null;
-
-    /// <summary>The package compares names without case: it gets the chosen item only.</summary>
-    static YamlMappingNode? Only(YamlMappingNode root, string list, YamlMappingNode item, string kind)
-    {
-        root.Children[new YamlScalarNode(list)] = new YamlSequenceNode(item);
-        return Child(item, kind) as YamlMappingNode;
-    }
+    static Dictionary<string, string> Variable(YamlNode node) =>
+        new() { ["name"] = Scalar(node, "name") ?? "", ["value"] = Scalar(node, "value") ?? "" };
 
     static YamlNode? Child(YamlNode? node, string key) =>
         (node as YamlMappingNode)?.Children.TryGetValue(new YamlScalarNode(key), out var value) is true ? value : null;
 
-    static bool IsCredential(YamlNode key) => key is YamlScalarNode
-    {
-        Value: "token" or "username" or "client-certificate" or "client-certificate-data" or "exec" or "auth-provider"
-    };
+    static IEnumerable<YamlNode> Items(YamlNode node, string key) => Child(node, key) as YamlSequenceNode ?? [];
 
-    static string Quote(string argument) =>
-        argument.Length > 0 && !argument.AsSpan().ContainsAny(" \t\n\"") ? argument
-            : $"\"{argument.Replace("\"", "\\\"", StringComparison.Ordinal)}\"";
+    static YamlMappingNode? Named(YamlMappingNode root, string list, string kind, string? name) => Child(
+        Items(root, list).FirstOrDefault(i => Scalar(i, "name") == name), kind) as YamlMappingNode;
+
+    /// <summary>The package joins a plugin's arguments with blanks.</summary>
+    static string Quote(string argument) => argument.Length > 0 && !argument.AsSpan().ContainsAny(" \t\n\"")
+        ? argument : $"\"{argument.Replace("\"", "\\\"", StringComparison.Ordinal)}\"";
 }
 
 /// <summary>The only place that talks HTTP. Every fault becomes a value.</summary>
@@ -2401,41 +2442,67 @@ sealed class Metrics
     }
 }
 
-/// <summary>/health, /ready and /metrics.</summary>
+/// <summary>
+/// /health, /ready and /metrics, by hand: HttpListener throws on a pool thread if a probe comes while it starts, and
+/// knows no IPv6.
+/// </summary>
 sealed class Endpoints : IDisposable
 {
     readonly Operator op;
     readonly TimeProvider time;
     readonly Metrics metrics;
-    readonly HttpListener listener = new();
+    readonly TcpListener[] listeners;
 
-    /// <summary>Listens at once: throws HttpListenerException where a port is taken.</summary>
+    /// <summary>Listens at once: throws SocketException where a port is taken.</summary>
     public Endpoints(Operator op, Settings settings, TimeProvider time, Metrics metrics, ILogger log)
     {
         (this.op, this.time, this.metrics) = (op, time, metrics);
-        string[] hosts = settings.AllAddresses ? ["*"] : ["127.0.0.1", "localhost"];
-        foreach (var port in new[] { settings.HealthPort, settings.MetricsPort }.Where(p => p != 0).Distinct())
-            foreach (var host in hosts) listener.Prefixes.Add($"http://{host}:{port}/");
-        if (listener.Prefixes.Count == 0) return;
-        listener.Start();
-        log.LogInformation("Serving /health, /ready and /metrics on {Addresses}", string.Join(' ', listener.Prefixes));
+        var all = Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any;
+        var address = settings.AllAddresses ? all : IPAddress.Loopback;
+        int[] ports = [settings.HealthPort, settings.MetricsPort];
+        listeners = [.. ports.Where(p => p != 0).Distinct().Select(port => new TcpListener(address, port))];
+        foreach (var listener in listeners)
+        {
+            if (address.Equals(IPAddress.IPv6Any)) listener.Server.DualMode = true;
+            listener.Start();
+            log.LogInformation("Serving /health, /ready and /metrics on {Address}", listener.LocalEndpoint);
+        }
     }
 
-    /// <summary>Answers one caller after the other, until disposed.</summary>
-    public async Task Serve()
+    /// <summary>Answers until disposed.</summary>
+    public Task Serve() => Task.WhenAll(listeners.Select(Serve));
+
+    async Task Serve(TcpListener listener)
     {
-        while (listener.IsListening)
+        try
         {
-            try
-            {
-                var context = await listener.GetContextAsync();
-                var (code, text) = Answer(context.Request.Url?.AbsolutePath);
-                context.Response.StatusCode = code;
-                context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
-                context.Response.Close(Encoding.UTF8.GetBytes(text), willBlock: false);
-            }
-            catch (Exception e) when (e is HttpListenerException or InvalidOperationException) { } // one side is gone
+            while (true) _ = Serve(await listener.AcceptTcpClientAsync());
         }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.OperationAborted) { }
+        catch (ObjectDisposedException) { }
+    }
+
+    async Task Serve(TcpClient caller)
+    {
+        try
+        {
+            using var connection = caller;
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+            var (buffer, length) = (new byte[8192], 0);
+            while (length < buffer.Length && buffer.AsSpan(0, length).IndexOf("\r\n\r\n"u8) < 0)
+            {
+                var read = await caller.GetStream().ReadAsync(buffer.AsMemory(length), limit.Token);
+                if (read == 0) return;
+                length += read;
+            }
+            var request = Encoding.ASCII.GetString(buffer, 0, length).Split(' ', 3);
+            var (code, text) = Answer(request is ["GET", var target, _] ? target.Split('?')[0] : null);
+            var body = Encoding.UTF8.GetBytes(text);
+            var head = $"HTTP/1.1 {code} {(HttpStatusCode)code}\r\nContent-Length: {body.Length}\r\n"
+                + "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nConnection: close\r\n\r\n";
+            await caller.GetStream().WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body], limit.Token);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException) { } // the caller is gone, or slow
     }
 
     (int, string) Answer(string? path) => path switch
@@ -2463,5 +2530,8 @@ sealed class Endpoints : IDisposable
 
     TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 
-    public void Dispose() => listener.Close();
+    public void Dispose()
+    {
+        foreach (var listener in listeners) listener.Dispose();
+    }
 }

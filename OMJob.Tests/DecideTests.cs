@@ -351,7 +351,10 @@ public sealed class DecideTests
             Running().Killed(Job.Orphan).Orphaning(), MainPod().Running(), null,
             "DeletePod run-main: the OMJob was deleted"),
         ["G10: the namespace goes while main runs"] = new(Running().Deleted(), MainPod().Running(), Going,
-            $"→ Failed, completed +0, saying Main pod ended; {GoneByNamespace} [Warning OMJobFailed]"),
+            $"→ Failed, completed +0, saying Main pod was still running; {GoneByNamespace} [Warning OMJobFailed]"),
+        ["G10: the namespace goes, main is over: its exit code is kept"] = new(
+            Running().Deleted(), MainPod().Exited(0), Going,
+            $"→ Failed, code 0, completed +0, saying Main pod succeeded; {GoneByNamespace} [Warning OMJobFailed]"),
 
         // ----- ExitHandlerRunning
         ["adopted: the finalizer, in this phase too"] = new(
@@ -360,6 +363,12 @@ public sealed class DecideTests
             HandlerRunning(), MainPod().Exited(0), null, "CreateExit"),
         ["G17: named but absent is created again"] = new(HandlerRunning(), null, Absent, "CreateExit"),
         ["G17: a later attempt, named but absent"] = new(HandlerRunning().AtAttempt(3), null, Absent, "CreateExit"),
+        ["H1: the handler looks for the main pod, so it is asked for"] = new(
+            HandlerRunning(), Unknown, Absent, "AskMain"),
+        ["H1: its labels come back before the handler is created"] = new(
+            HandlerRunning(), MainPod().Exited(1).WithoutLabels(), Absent, "RestoreLabels run-main"),
+        ["H1: somebody else's pod is not labelled"] = new(
+            HandlerRunning(), MainPod().OfSomebodyElse(), Absent, "CreateExit"),
         ["D1: not on an old one"] = new(HandlerRunning().SeenLive(-10.001), null, Absent, "AskJob"),
         ["G14: the handler is blocked until the backoff is over"] = new(
             HandlerRunning(), null, Absent with { RetryAt = Moment.At(30) }, "wait until +30"),
@@ -577,6 +586,10 @@ public sealed class DecideTests
             "→ Failed, completed +0, saying Status.phase 'Paused' is no phase of an OMJob [Warning OMJobFailed]"),
         ["unknown phase: somebody else's pod is no run"] = new(InPhase("pending"), MainPod().OfSomebodyElse(), null,
             "→ Failed, completed +0, saying Status.phase 'pending' is no phase of an OMJob [Warning OMJobFailed]"),
+        ["unknown phase: it has started, so the handler runs"] = new(
+            InPhase("Paused").With("mainPodName", "run-main"), Absent, null,
+            "→ ExitHandlerRunning, exit run-exit, "
+            + "saying Main pod was deleted before its end was seen [Warning MainPodFailed]"),
         ["unknown phase: a number is none"] = new(InPhase("3"), Absent, null,
             "→ Failed, completed +0, saying Status.phase '3' is no phase of an OMJob [Warning OMJobFailed]"),
     };
@@ -801,23 +814,23 @@ public sealed class DecideTests
     {
         ["not ours to judge"] = new(null, MainPod().OfSomebodyElse().Running(), null),
         ["D2: the OMJob is gone, its pod runs: released first"] = new(
-            null, MainPod().Running(), "ReleasePod run-main: pod of an OMJob that is gone"),
+            null, MainPod().Running(), "ReleasePod run-main: belongs to an OMJob that is gone"),
         ["D2: the OMJob is gone, its pod runs: then deleted"] = new(
-            null, MainPod().Running().Released(), "DeletePod run-main: pod of an OMJob that is gone"),
+            null, MainPod().Running().Released(), "DeletePod run-main: belongs to an OMJob that is gone"),
         ["D2, H9: another incarnation's pod, created again"] = new(
             Pending(), MainPod().Running().OfUid("earlier").Released(),
-            "DeletePod run-main: pod of an OMJob that is gone"),
+            "DeletePod run-main: belongs to an OMJob that is gone"),
         ["D2, F1: another incarnation's pod, held"] = new(
-            Running(), MainPod().Exited(0).OfUid("earlier"), "ReleasePod run-main: pod of an OMJob that is gone"),
+            Running(), MainPod().Exited(0).OfUid("earlier"), "ReleasePod run-main: belongs to an OMJob that is gone"),
         ["F1: the OMJob is gone, its pod is over and held"] = new(
-            null, MainPod().Exited(0), "ReleasePod run-main: pod of an OMJob that is gone"),
+            null, MainPod().Exited(0), "ReleasePod run-main: belongs to an OMJob that is gone"),
         ["F1: the OMJob is gone, its pod terminates and is held"] = new(
-            null, MainPod().Running().Deleted(-1), "ReleasePod run-main: pod of an OMJob that is gone"),
+            null, MainPod().Running().Deleted(-1), "ReleasePod run-main: belongs to an OMJob that is gone"),
         ["G20: the OMJob is gone, its pods stay"] = new(null, MainPod().Exited(0).Released().WithoutOwner(), null),
         ["G20: its exit pod too"] = new(null, ExitPod().Exited(0).WithoutOwner(), null),
         ["D2: what goes already is left alone"] = new(null, ExitPod().Running().Deleted(-1), null),
-        ["D6: an exit pod of an OMJob that is gone"] = new(
-            null, ExitPod(), "DeletePod run-exit: pod of an OMJob that is gone"),
+        ["D6: an exit belongs to an OMJob that is gone"] = new(
+            null, ExitPod(), "DeletePod run-exit: belongs to an OMJob that is gone"),
         ["the main pod before the end"] = new(Running(), MainPod().Running(), null),
         ["the main pod of a job that does not know it yet"] = new(Pending(), MainPod().Running(), null),
         ["the main pod of a job in no known phase"] = new(InPhase("Paused"), MainPod().Running(), null),
@@ -826,36 +839,36 @@ public sealed class DecideTests
             HandlerRunning(), MainPod().Exited(0).WithSidecar().InPhase("Running"), null),
         ["D6: a main pod that runs after the record: released first"] = new(
             HandlerRunning(), MainPod().Running(),
-            "ReleasePod run-main: main pod runs after its job's end was recorded"),
+            "ReleasePod run-main: runs after the end of its run was recorded"),
         ["D6: a main pod that runs after the record: then deleted"] = new(
             HandlerRunning(), MainPod().Running().Released(),
-            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+            "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
         ["D6: a main pod created late, after the end"] = new(Finished(), MainPod().Released(),
-            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+            "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
         ["D6: a stray main that terminates and is held"] = new(
             HandlerRunning(), MainPod().Running().Deleted(-1),
-            "ReleasePod run-main: main pod runs after its job's end was recorded"),
+            "ReleasePod run-main: runs after the end of its run was recorded"),
         ["D6: a stray main that terminates"] = new(HandlerRunning(), MainPod().Running().Released().Deleted(-1), null),
         ["G6: the lost main pod is no stray: it is over"] = new(
             HandlerRunning(null), MainPod().Running().Deleted(-91), null),
         ["G6: its node comes back, the pod is Terminating and released"] = new(
             HandlerRunning(null), MainPod().Running().Released().Deleted(-91), null),
         ["adopted: upstream's main pod runs after the record"] = new(HandlerRunning(), MainPod().OfUpstream().Running(),
-            "DeletePod run-main: main pod runs after its job's end was recorded [Warning StrayPodDeleted]"),
+            "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
         ["H10: an exit pod before main is over"] = new(
-            Running(), ExitPod().Running(), "DeletePod run-exit: pod of no current attempt"),
+            Running(), ExitPod().Running(), "DeletePod run-exit: is not the current attempt"),
         ["the current attempt"] = new(HandlerRunning(), ExitPod().Running(), null),
         ["the current attempt, after the end"] = new(Finished(), ExitPod().Running(), null),
         ["G17: an earlier attempt that still runs"] = new(
-            HandlerRunning().AtAttempt(2), ExitPod().Running(), "DeletePod run-exit: pod of no current attempt"),
+            HandlerRunning().AtAttempt(2), ExitPod().Running(), "DeletePod run-exit: is not the current attempt"),
         ["G17: an earlier attempt that never started"] = new(
             HandlerRunning().AtAttempt(2), ExitPod().Waiting("ErrImagePull"),
-            "DeletePod run-exit: pod of no current attempt"),
+            "DeletePod run-exit: is not the current attempt"),
         ["G16: an earlier attempt that is over stays"] = new(HandlerRunning().AtAttempt(2), ExitPod().Exited(1), null),
         ["G17: an earlier attempt that terminates"] = new(
             HandlerRunning().AtAttempt(2), ExitPod().Running().Deleted(-1), null),
         ["D6: a late attempt, after the end"] = new(
-            Finished(), ExitPod(2), "DeletePod run-exit-2: pod of no current attempt"),
+            Finished(), ExitPod(2), "DeletePod run-exit-2: is not the current attempt"),
     };
 
     public static TheoryData<string> StrayRows => [.. StrayTable.Keys];

@@ -383,7 +383,7 @@ public sealed class KubeconfigTests : IDisposable
         config.File("config", text.Replace("cluster: one", "cluster: two", StringComparison.Ordinal));
         Assert.Contains("cluster", Complaint(), StringComparison.Ordinal);
         config.File("config", text.Replace("user: me", "user: you", StringComparison.Ordinal));
-        Assert.Contains("User not found", Complaint(), StringComparison.Ordinal);
+        Assert.Contains("no user", Complaint(), StringComparison.Ordinal);
     }
 
     // ----- the whole program: the environment is a process's own

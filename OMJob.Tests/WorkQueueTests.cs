@@ -219,6 +219,8 @@ public sealed class WorkQueueTests : IDisposable
         await all.Task.WaitAsync(Limit, TestContext.Current.CancellationToken);
         await stop.CancelAsync();
         await Task.WhenAll(workers);
+        while (queue.Depth > 0) // a key that was counted before it was added for the last time is there again
+            queue.Done((await queue.Take(TestContext.Current.CancellationToken))!.Value);
         Assert.Equal(0, twice);
         Assert.Equal(0, Held);
     }

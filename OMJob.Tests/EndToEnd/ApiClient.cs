@@ -1,0 +1,284 @@
+// A small client of the Kubernetes API for the tests and their kubelet: paths and JSON in, JSON out. It shares nothing
+// with the operator, so that a mistake there cannot hide here.
+
+using System.Net;
+using System.Net.Http.Headers;
+using System.Net.Security;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using System.Text.Json.Nodes;
+using k8s;
+
+namespace OMJobs.Tests.EndToEnd;
+
+/// <summary>An answer that is not a success: the status code and the API server's own words.</summary>
+sealed class ApiException(HttpStatusCode code, string body) : Exception($"{(int)code}: {body}")
+{
+    public HttpStatusCode Code => code;
+
+    /// <summary>Whether it is the API's or the connection's trouble, and not a mistake in here.</summary>
+    public static bool Passes(Exception e) => e is ApiException or HttpRequestException or TaskCanceledException;
+}
+
+/// <summary>One line of a watch: ADDED, MODIFIED or DELETED, and the object.</summary>
+sealed record Change(string Type, JsonObject Object);
+
+/// <summary>The paths of the collections that the suite uses.</summary>
+static class Paths
+{
+    public const string Namespaces = "/api/v1/namespaces";
+    public const string Nodes = "/api/v1/nodes";
+
+    public static string Core(string ns, string plural) => $"{Namespaces}/{ns}/{plural}";
+
+    public static string Pods(string ns) => Core(ns, "pods");
+
+    public static string Pod(string ns, string name) => $"{Pods(ns)}/{name}";
+
+    public static string OMJobs(string ns) => $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/omjobs";
+
+    public static string OMJob(string ns, string name) => $"{OMJobs(ns)}/{name}";
+}
+
+/// <summary>Reading JSON without a cast per step; a path that is not there is null.</summary>
+static class JsonReading
+{
+    public static JsonNode? Node(this JsonNode? node, params ReadOnlySpan<string> path)
+    {
+        foreach (var step in path) node = (node as JsonObject)?[step];
+        return node;
+    }
+
+    public static string? Text(this JsonNode? node, params ReadOnlySpan<string> path) => node.Node(path)?.ToString();
+
+    public static int? Number(this JsonNode? node, params ReadOnlySpan<string> path) => (int?)node.Node(path);
+
+    public static DateTime? Time(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        node.Text(path) is { } text ? DateTime.Parse(text, null).ToUniversalTime() : null;
+
+    public static IEnumerable<JsonObject> Items(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        (node.Node(path) as JsonArray ?? []).OfType<JsonObject>();
+
+    public static string Name(this JsonNode? node) => node.Text("metadata", "name")!;
+
+    public static string Uid(this JsonNode? node) => node.Text("metadata", "uid")!;
+
+    public static IEnumerable<string> Finalizers(this JsonNode? node) =>
+        (node.Node("metadata", "finalizers") as JsonArray ?? []).Select(f => f!.ToString());
+}
+
+sealed class ApiClient : IDisposable
+{
+    readonly KubernetesClientConfiguration config;
+    readonly HttpClient http;
+
+    public ApiClient(string kubeconfig)
+    {
+        config = KubernetesClientConfiguration.BuildConfigFromConfigFile(kubeconfig);
+        http = new HttpClient(Handler()) { BaseAddress = new Uri(config.Host), Timeout = Timeout.InfiniteTimeSpan };
+        if (config.AccessToken is { } token) http.DefaultRequestHeaders.Authorization = new("Bearer", token);
+    }
+
+    public Uri Server => http.BaseAddress!;
+
+    /// <summary>The cluster's own authorities, as PEM; empty where the machine's are meant.</summary>
+    public string Authorities => config.SslCaCerts?.ExportCertificatePems() ?? "";
+
+    /// <summary>A connection to this API server that trusts what this client trusts; it carries no token.</summary>
+    public SocketsHttpHandler Handler()
+    {
+        var tls = new SslClientAuthenticationOptions();
+        if (config.SslCaCerts is { Count: > 0 } authorities)
+        {
+            tls.CertificateChainPolicy = new()
+            {
+                TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck,
+            };
+            tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+        }
+        if (Pem(config.ClientCertificateData, config.ClientCertificateFilePath) is { } certificate)
+        {
+            var key = Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath);
+            tls.ClientCertificates = [X509Certificate2.CreateFromPem(certificate, key)];
+        }
+        return new SocketsHttpHandler { SslOptions = tls };
+    }
+
+    static string? Pem(string? base64, string? file) =>
+        base64 is not null ? Encoding.UTF8.GetString(Convert.FromBase64String(base64))
+        : file is not null ? File.ReadAllText(file) : null;
+
+    public Task<JsonObject> Get(string path) => Send(HttpMethod.Get, path, null);
+
+    /// <summary>The object, or null where the API server answers 404.</summary>
+    public async Task<JsonObject?> Find(string path)
+    {
+        try
+        {
+            return await Get(path);
+        }
+        catch (ApiException e) when (e.Code == HttpStatusCode.NotFound)
+        {
+            return null;
+        }
+    }
+
+    public async Task<List<JsonObject>> List(string path) => [.. (await Get(path)).Items("items")];
+
+    public Task<JsonObject> Create(string path, JsonNode body) => Send(HttpMethod.Post, path, body);
+
+    /// <summary>An array is a JSON patch, an object a merge patch.</summary>
+    public Task<JsonObject> Patch(string path, JsonNode patch) => Send(HttpMethod.Patch, path, patch);
+
+    /// <summary>Whether there was something to delete.</summary>
+    public async Task<bool> Delete(string path, string? propagation = null, int? grace = null, string? uid = null)
+    {
+        var options = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "DeleteOptions" };
+        if (propagation is not null) options["propagationPolicy"] = propagation;
+        if (grace is not null) options["gracePeriodSeconds"] = grace;
+        if (uid is not null) options["preconditions"] = new JsonObject { ["uid"] = uid };
+        try
+        {
+            await Send(HttpMethod.Delete, path, options);
+            return true;
+        }
+        catch (ApiException e) when (e.Code is HttpStatusCode.NotFound or HttpStatusCode.Conflict)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Creates every document of a YAML text, or merges it into the object that is there.</summary>
+    public async Task Apply(IEnumerable<JsonObject> documents)
+    {
+        foreach (var document in documents)
+        {
+            var collection = await Collection(document);
+            try
+            {
+                await Create(collection, document);
+            }
+            catch (ApiException e) when (e.Code == HttpStatusCode.Conflict)
+            {
+                await Patch($"{collection}/{document.Name()}", document);
+            }
+        }
+    }
+
+    /// <summary>The collection that an object belongs to, by the API server's discovery.</summary>
+    async Task<string> Collection(JsonObject o)
+    {
+        var version = o.Text("apiVersion")!;
+        var root = version.Contains('/') ? $"/apis/{version}" : $"/api/{version}";
+        var resources = (await Get(root)).Items("resources");
+        var resource = resources.First(r => r.Text("kind") == o.Text("kind") && !r.Text("name")!.Contains('/'));
+        return (bool)resource["namespaced"]!
+            ? $"{root}/namespaces/{o.Text("metadata", "namespace") ?? "default"}/{resource.Text("name")}"
+            : $"{root}/{resource.Text("name")}";
+    }
+
+    /// <summary>What the collection holds, then what changes; a gap is filled by listing again.</summary>
+    public async IAsyncEnumerable<Change> Watch(
+        string path, [EnumeratorCancellation] CancellationToken stop = default)
+    {
+        var known = new Dictionary<string, JsonObject>();
+        string? version = null;
+        while (true)
+        {
+            if (version is null)
+            {
+                if (await TryList(path, stop) is not { } list) continue;
+                version = list.Text("metadata", "resourceVersion");
+                var listed = list.Items("items").ToDictionary(o => o.Uid());
+                foreach (var (uid, gone) in known.ToList())
+                    if (!listed.ContainsKey(uid) && known.Remove(uid)) yield return new Change("DELETED", gone);
+                foreach (var (uid, o) in listed)
+                {
+                    // The items of a list do not say what they are.
+                    o["kind"] = list.Text("kind")![..^"List".Length];
+                    yield return new Change(known.ContainsKey(uid) ? "MODIFIED" : "ADDED", o);
+                    known[uid] = o;
+                }
+            }
+            var join = path.Contains('?') ? '&' : '?';
+            using var answer = await Open($"{path}{join}watch=1&allowWatchBookmarks=true&timeoutSeconds=200" +
+                $"&resourceVersion={version}", stop);
+            if (answer is null) version = null;
+            while (answer is not null && await ReadLine(answer, stop) is { } line)
+            {
+                var change = JsonNode.Parse(line)!;
+                var o = (JsonObject)change["object"]!;
+                if (change.Text("type") is "ERROR")
+                {
+                    version = null;
+                    break;
+                }
+                version = o.Text("metadata", "resourceVersion");
+                if (change.Text("type") is "BOOKMARK") continue;
+                if (change.Text("type") is "DELETED") known.Remove(o.Uid());
+                else known[o.Uid()] = o;
+                yield return new Change(change.Text("type")!, o);
+            }
+        }
+    }
+
+    async Task<JsonObject?> TryList(string path, CancellationToken stop)
+    {
+        try
+        {
+            return await Send(HttpMethod.Get, path, null, stop);
+        }
+        catch (Exception e) when (ApiException.Passes(e))
+        {
+            await Task.Delay(TimeSpan.FromSeconds(1), stop);
+            return null;
+        }
+    }
+
+    async Task<StreamReader?> Open(string path, CancellationToken stop)
+    {
+        try
+        {
+            var answer = await http.GetAsync(path, HttpCompletionOption.ResponseHeadersRead, stop);
+            return answer.IsSuccessStatusCode ? new StreamReader(await answer.Content.ReadAsStreamAsync(stop)) : null;
+        }
+        catch (HttpRequestException)
+        {
+            return null;
+        }
+    }
+
+    static async Task<string?> ReadLine(StreamReader reader, CancellationToken stop)
+    {
+        try
+        {
+            return await reader.ReadLineAsync(stop);
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
+    async Task<JsonObject> Send(HttpMethod method, string path, JsonNode? body, CancellationToken stop = default)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(TimeSpan.FromSeconds(30));
+        using var request = new HttpRequestMessage(method, path);
+        if (body is not null)
+        {
+            request.Content = new StringContent(body.ToJsonString());
+            request.Content.Headers.ContentType = new MediaTypeHeaderValue(
+                method != HttpMethod.Patch ? "application/json"
+                : body is JsonArray ? "application/json-patch+json" : "application/merge-patch+json");
+        }
+        using var answer = await http.SendAsync(request, deadline.Token);
+        var text = await answer.Content.ReadAsStringAsync(deadline.Token);
+        if (!answer.IsSuccessStatusCode) throw new ApiException(answer.StatusCode, text);
+        return JsonNode.Parse(text)!.AsObject();
+    }
+
+    public void Dispose() => http.Dispose();
+}

@@ -1,0 +1,124 @@
+// The cluster that OMJOB_TEST_KUBECONFIG names, with the repository's own CRDs, service account and roles in it: every
+// operator runs with the rights that deploy.yaml gives, no more. Without the variable the tests are skipped. A cluster
+// without nodes will do: the suite brings its own. CRDs, roles and service account are left there.
+
+using System.Text;
+using System.Text.Json.Nodes;
+using Xunit;
+using Xunit.v3;
+
+// The tests wait more than they work: more of them than cores may run at once.
+[assembly: Parallelization(MaxThreads = 16)]
+[assembly: AssemblyFixture(typeof(OMJobs.Tests.EndToEnd.Cluster))]
+
+namespace OMJobs.Tests.EndToEnd;
+
+/// <summary>For all tests: a client with an administrator's rights, a kubelet, kubeconfigs for operators.</summary>
+public sealed class Cluster : IAsyncLifetime
+{
+    static readonly string? Given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
+    static readonly string Root = FindRoot();
+
+    readonly DirectoryInfo directory = Directory.CreateTempSubdirectory("omjob-e2e-");
+    string token = "";
+
+    internal ApiClient Api { get; private set; } = null!;
+
+    internal Kubelet Kubelet { get; private set; } = null!;
+
+    /// <summary>A file of the repository.</summary>
+    internal static string Read(string file) => File.ReadAllText(Path.Combine(Root, file));
+
+    public async ValueTask InitializeAsync()
+    {
+        if (Given is null) return;
+        Api = new ApiClient(Given);
+        token = await Install();
+        var node = NewName();
+        Kubelet = new Kubelet(Api, node, $"kubelet={node}");
+        await Kubelet.StartAsync();
+    }
+
+    internal async Task<TestNamespace> NewNamespace()
+    {
+        Assert.SkipWhen(Given is null, "OMJOB_TEST_KUBECONFIG does not name a kubeconfig of a Kubernetes cluster");
+        return await TestNamespace.Create(this, NewName());
+    }
+
+    /// <summary>A kubeconfig of the operator's service account, for the API server itself or for a proxy.</summary>
+    internal string Kubeconfig(string? server = null)
+    {
+        var cluster = new JsonObject { ["server"] = server ?? Api.Server.ToString() };
+        if (server is null)
+            cluster["certificate-authority-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Api.Authorities));
+        var config = new JsonObject
+        {
+            ["apiVersion"] = "v1",
+            ["kind"] = "Config",
+            ["clusters"] = new JsonArray(new JsonObject { ["name"] = "c", ["cluster"] = cluster }),
+            ["users"] = new JsonArray(
+                new JsonObject { ["name"] = "u", ["user"] = new JsonObject { ["token"] = token } }),
+            ["contexts"] = new JsonArray(
+                new JsonObject { ["name"] = "x", ["context"] = new JsonObject { ["cluster"] = "c", ["user"] = "u" } }),
+            ["current-context"] = "x",
+        };
+        var file = Path.Combine(directory.FullName, NewName());
+        File.WriteAllText(file, config.ToJsonString());
+        return file;
+    }
+
+    /// <summary>Installs all but the Deployment; the answer is a token of the service account.</summary>
+    async Task<string> Install()
+    {
+        var deploy = Yaml.Parse(Read("deploy.yaml"));
+        await Api.Apply(Yaml.Parse(Read("crd.yaml")));
+        await Api.Apply(deploy.Where(d => d.Text("kind") != "Deployment"));
+        await Eventually.True("OMJobs are served", async () => await Api.Find(Paths.OMJobs("default")) is not null);
+        var account = deploy.Single(d => d.Text("kind") == "ServiceAccount");
+        var path = $"{Paths.Core(account.Text("metadata", "namespace")!, "serviceaccounts")}/{account.Name()}/token";
+        var request = new JsonObject
+        {
+            ["apiVersion"] = "authentication.k8s.io/v1",
+            ["kind"] = "TokenRequest",
+            ["spec"] = new JsonObject { ["expirationSeconds"] = 3600 },
+        };
+        return (await Api.Create(path, request)).Text("status", "token")!;
+    }
+
+    static string NewName() => $"e2e-{Guid.NewGuid().ToString("n")[..8]}";
+
+    static string FindRoot()
+    {
+        var at = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(at, "crd.yaml")))
+            at = Path.GetDirectoryName(at) ?? throw new FileNotFoundException("No crd.yaml above the tests");
+        return at;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        directory.Delete(true);
+        if (Given is null) return;
+        await Kubelet.DisposeAsync();
+        Api.Dispose();
+    }
+}
+
+/// <summary>A test in a namespace of its own. On failure it shows what happened there.</summary>
+public abstract class ClusterTest(Cluster cluster) : IAsyncLifetime
+{
+    private protected Cluster Cluster { get; } = cluster;
+
+    private protected TestNamespace Ns { get; private set; } = null!;
+
+    public async ValueTask InitializeAsync() => Ns = await Cluster.NewNamespace();
+
+    public async ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        if (Ns is null) return;
+        if (TestContext.Current.TestState?.Result is not TestResult.Passed)
+            TestContext.Current.TestOutputHelper?.WriteLine(Ns.Story());
+        await Ns.DisposeAsync();
+    }
+}

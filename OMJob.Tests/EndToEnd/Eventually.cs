@@ -1,0 +1,30 @@
+// Waiting for what is to come: asked again until it is there; when time is up the failure says what was missing.
+
+using System.Diagnostics;
+using Xunit;
+
+namespace OMJobs.Tests.EndToEnd;
+
+static class Eventually
+{
+    public static async Task True(string what, Func<Task<bool>> condition, int seconds = 60)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!await condition())
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(seconds), $"Not within {seconds} s: {what}");
+            await Task.Delay(25, TestContext.Current.CancellationToken);
+        }
+    }
+
+    public static Task True(string what, Func<bool> condition, int seconds = 60) =>
+        True(what, () => Task.FromResult(condition()), seconds);
+
+    /// <summary>The first answer that is not null.</summary>
+    public static async Task<T> Get<T>(string what, Func<T?> find, int seconds = 60) where T : class
+    {
+        T? found = null;
+        await True(what, () => (found = find()) is not null, seconds);
+        return found!;
+    }
+}

@@ -1,0 +1,56 @@
+// The exit handler is what tells OpenMetadata how a run ended: whatever happens to its pod, another attempt follows
+// until the attempts are used up. The operator waits 10 seconds before the second.
+
+using Xunit;
+
+namespace OMJobs.Tests.EndToEnd;
+
+public class ExitHandlerTests(Cluster cluster) : ClusterTest(cluster)
+{
+    [Fact]
+    public async Task A_failed_exit_handler_is_tried_again_until_it_succeeds_or_its_attempts_are_used_up()
+    {
+        await Ns.Operator("--exit-handler-retries", "1");
+        var recovers = new JobBuilder("recovers", exit: "case $HOSTNAME in *-exit) exit 1; esac");
+        var hopeless = new JobBuilder("hopeless", exit: "exit 7");
+        var impatient = new JobBuilder("impatient", exit: "exit 7").With("exitHandlerBackoffLimit", "0");
+        foreach (var job in new[] { recovers, hopeless, impatient }) await Ns.Create(job);
+        await Ns.Ends(impatient, "Failed");
+        var run = await Ns.Ends(recovers, "Succeeded", attempts: 2);
+        Assert.Equal(["recovers-exit", "recovers-exit-2"], run.Exits.Select(e => e.Name()));
+        run = await Ns.Ends(hopeless, "Failed", attempts: 2);
+        Assert.Equal(0, run.ExitCode);
+        Assert.Contains("xit handler", run.Message);
+    }
+
+    [Fact]
+    public async Task An_exit_handler_that_is_evicted_or_stuck_is_followed_by_another()
+    {
+        await Ns.Operator("--exit-handler-deadline", "3s");
+        const string stuckAtFirst = "case $HOSTNAME in *-exit) sleep 600; esac";
+        JobBuilder[] jobs = [new("stuck", exit: stuckAtFirst), new("evicted", exit: stuckAtFirst)];
+        foreach (var job in jobs) await Ns.Create(job);
+        await Ns.PodPhase("evicted-exit", "Running");
+        await Ns.Tell("evicted-exit", "fail", "Evicted The node was low on resource: memory");
+        foreach (var job in jobs)
+        {
+            var run = await Ns.Ends(job, "Succeeded", attempts: 2);
+            Assert.Equal($"{job.Name}-exit-2", run.Exits[1].Name());
+        }
+    }
+
+    [Fact]
+    public async Task An_exit_handler_that_is_deleted_runs_again()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("deleted", exit: "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("deleted-exit", "Running");
+        await Ns.Api.Delete(Paths.Pod(Ns.Name, "deleted-exit"));
+        // Under the same name where it had vanished before its end was seen, else under the next.
+        var exits = () => new Run(Ns.History, job.Uid).Exits;
+        await Eventually.True("another exit pod runs", () => exits().Count == 2);
+        await Ns.Tell(exits()[1].Name(), "exit", "0");
+        await Ns.Ends(job, "Succeeded", attempts: 2);
+    }
+}

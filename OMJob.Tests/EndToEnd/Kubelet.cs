@@ -1,0 +1,512 @@
+// A kubelet that works only through the API. It registers a node of its own, binds to it the pods of the namespaces
+// that it serves, runs their containers as local processes and writes the status that a real kubelet would: Pending,
+// Running, terminated with exit code, reason and times, Succeeded or Failed. It obeys deletion (SIGTERM, grace period,
+// SIGKILL, status, then the object) and activeDeadlineSeconds. restartPolicy is taken for Never; images, volumes and
+// probes are not looked at; ready means running.
+//
+// Annotations of the pod say what a process cannot do. All but the first may also come while the pod runs:
+//
+//   kubelet/script      a shell script to run instead of main's command, which needs an image that is not there
+//   kubelet/exit        "137 OOMKilled": main ends at once with this exit code and reason; a process of it is killed
+//   kubelet/fail        "Evicted some words": the pod is Failed with this reason and message. Before the start it is
+//                       refused by the kubelet and has no container statuses; later its containers are killed
+//   kubelet/disruption  the reason of a DisruptionTarget condition
+//   kubelet/waiting     "ImagePullBackOff some words": stays Pending with this waiting reason
+//   kubelet/sidecar     the name of one more container, which runs until the pod is stopped
+//   kubelet/lost        the node is lost: nothing is written, stopped or finished any more
+
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
+
+namespace OMJobs.Tests.EndToEnd;
+
+/// <summary>Signals, which .NET does not send.</summary>
+static class Posix
+{
+    public const int SigKill = 9, SigTerm = 15;
+
+    /// <summary>To a process, or to the process group of a negative id; one that is gone does not mind.</summary>
+    public static void Signal(int pid, int signal) => _ = kill(pid, signal);
+
+    [DllImport("libc")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    static extern int kill(int pid, int signal);
+}
+
+/// <param name="api">A client with a cluster administrator's rights.</param>
+/// <param name="node">The node's name, unique in the cluster.</param>
+/// <param name="namespaceSelector">Serve only namespaces with these labels; null = all.</param>
+sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = null) : IAsyncDisposable
+{
+    readonly ApiClient api = api;
+    readonly CancellationTokenSource stop = new();
+    readonly ConcurrentDictionary<string, PodWorker> workers = new();
+    // Kept when the pod goes: there is no other place that remembers what it said.
+    readonly ConcurrentDictionary<string, StringBuilder> logs = new();
+    Task running = Task.CompletedTask;
+
+    public string Node => node;
+
+    /// <summary>What the pod's containers wrote to standard output and error, also after the pod has gone.</summary>
+    public string Logs(string ns, string pod)
+    {
+        var log = Log(ns, pod);
+        lock (log) return log.ToString();
+    }
+
+    StringBuilder Log(string ns, string pod) => logs.GetOrAdd($"{ns}/{pod}", _ => new());
+
+    /// <summary>Registers the node and returns; pods are served until the kubelet is disposed of.</summary>
+    public async Task StartAsync()
+    {
+        await api.Create(Paths.Nodes, new JsonObject
+        {
+            ["metadata"] = new JsonObject
+            {
+                ["name"] = node,
+                ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = node },
+            },
+            // A scheduler must not send other pods here.
+            ["spec"] = Json("""{"taints": [{"key": "kubelet/processes", "effect": "NoSchedule"}]}"""),
+            ["status"] = new JsonObject
+            {
+                ["conditions"] = new JsonArray(Condition("Ready", true, "KubeletReady")),
+                ["capacity"] = Json("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+                ["allocatable"] = Json("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+            },
+        });
+        await api.Create(Leases, new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["name"] = node },
+            ["spec"] = new JsonObject { ["holderIdentity"] = node, ["leaseDurationSeconds"] = 40 },
+        });
+        running = Task.WhenAll(WatchPods(), RenewLease());
+    }
+
+    const string Leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+    /// <summary>A node that does not renew its lease is declared dead and loses its pods.</summary>
+    async Task RenewLease()
+    {
+        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(10));
+        do
+        {
+            var now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ");
+            try
+            {
+                await api.Patch($"{Leases}/{node}", Json($$"""{"spec": {"renewTime": "{{now}}"} }"""));
+            }
+            catch (Exception e) when (ApiException.Passes(e))
+            {
+                // Four may fail in a row.
+            }
+        }
+        while (await timer.WaitForNextTickAsync(stop.Token));
+    }
+
+    async Task WatchPods()
+    {
+        await foreach (var (type, pod) in api.Watch("/api/v1/pods", stop.Token))
+        {
+            if (workers.TryGetValue(pod.Uid(), out var worker)) worker.Tell(type == "DELETED" ? null : pod);
+            else if (type == "DELETED" || pod.Text("status", "phase") is "Succeeded" or "Failed") continue;
+            else if (pod.Text("spec", "nodeName") is { } bound)
+            {
+                if (bound == node) workers[pod.Uid()] = new PodWorker(this, pod);
+            }
+            else if (pod.Node("metadata", "deletionTimestamp") is null) await Bind(pod);
+        }
+    }
+
+    async Task Bind(JsonObject pod)
+    {
+        var ns = pod.Text("metadata", "namespace")!;
+        var served = $"{Paths.Namespaces}?labelSelector={namespaceSelector}&fieldSelector=metadata.name={ns}";
+        try
+        {
+            if ((await api.List(served)).Count == 0) return;
+            await api.Create($"{Paths.Pod(ns, pod.Name())}/binding", new JsonObject
+            {
+                ["metadata"] = new JsonObject { ["name"] = pod.Name(), ["uid"] = pod.Uid() },
+                ["target"] = new JsonObject { ["kind"] = "Node", ["name"] = node },
+            });
+        }
+        catch (Exception e) when (ApiException.Passes(e))
+        {
+            // Gone, being deleted or bound by somebody else: the watch says so.
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await stop.CancelAsync();
+        try
+        {
+            await running;
+        }
+        catch (OperationCanceledException)
+        {
+        }
+        foreach (var worker in workers.Values) worker.Tell(null);
+        await Task.WhenAll(workers.Values.Select(w => w.Ended));
+        await api.Delete($"{Leases}/{node}");
+        await api.Delete($"{Paths.Nodes}/{node}");
+        stop.Dispose();
+    }
+
+    static JsonObject Json(string text) => JsonNode.Parse(text)!.AsObject();
+
+    static JsonNode? Stamp(DateTime? time) => time?.ToString("yyyy-MM-ddTHH:mm:ssZ");
+
+    static JsonObject Condition(string type, bool value, string? reason = null) => new()
+    {
+        ["type"] = type,
+        ["status"] = value ? "True" : "False",
+        ["reason"] = reason,
+        ["lastTransitionTime"] = Stamp(DateTime.UtcNow),
+    };
+
+    /// <summary>One pod, from its binding until its object is gone. Any change leads to a look at everything.</summary>
+    sealed class PodWorker
+    {
+        readonly Kubelet kubelet;
+        readonly DateTime started = DateTime.UtcNow;
+        readonly List<Container> containers;
+        readonly Dictionary<string, JsonObject> conditions = [];
+        // Written by the watch, read once per round; null = the object is gone.
+        volatile JsonObject? latest;
+        // Renewed before each look at the pod, so that no change falls between two looks.
+        volatile TaskCompletionSource changed = new();
+        JsonObject pod;
+        (string Reason, string Message)? failure;
+        DateTime? stoppedAt, killAt, retryAt;
+        string written = "";
+
+        public PodWorker(Kubelet kubelet, JsonObject pod)
+        {
+            this.kubelet = kubelet;
+            this.pod = latest = pod;
+            containers = [.. pod.Items("spec", "containers").Select(spec => new Container(spec, Wake))];
+            Ended = Task.Run(Run);
+        }
+
+        public Task Ended { get; }
+
+        public void Tell(JsonObject? newer)
+        {
+            latest = newer;
+            Wake();
+        }
+
+        void Wake() => changed.TrySetResult();
+
+        bool Deleting => pod.Node("metadata", "deletionTimestamp") is not null;
+
+        bool Stopping => Deleting || failure is not null;
+
+        string Namespace => pod.Text("metadata", "namespace")!;
+
+        string Path => Paths.Pod(Namespace, pod.Name());
+
+        bool Over => containers.All(c => c.ExitCode is not null);
+
+        DateTime? Deadline => !Over && !Stopping && pod.Number("spec", "activeDeadlineSeconds") is { } seconds
+            ? started.AddSeconds(seconds) : null;
+
+        string? Annotation(string name) => pod.Text("metadata", "annotations", $"kubelet/{name}");
+
+        /// <summary>An annotation's first word and the rest.</summary>
+        (string Reason, string Message)? Words(string name) =>
+            Annotation(name)?.Split(' ', 2) is { } words ? (words[0], words.ElementAtOrDefault(1) ?? "") : null;
+
+        async Task Run()
+        {
+            while (true)
+            {
+                changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+                if (latest is not { } now) break;
+                pod = now;
+                retryAt = null;
+                try
+                {
+                    if (Annotation("lost") is null) await Round();
+                }
+                catch (Exception e) when (ApiException.Passes(e))
+                {
+                    // Also where the pod has gone, or another has its name: the watch will say so.
+                    retryAt = DateTime.UtcNow.AddSeconds(1);
+                }
+                var next = new[] { killAt, retryAt, Deadline }.Min();
+                await Task.WhenAny(changed.Task, next is { } at ? Until(at) : Task.Delay(Timeout.Infinite));
+            }
+            foreach (var container in containers) container.Signal(Posix.SigKill);
+            await Task.WhenAll(containers.Select(c => c.Ended));
+            kubelet.workers.TryRemove(pod.Uid(), out _);
+        }
+
+        static Task Until(DateTime at) =>
+            Task.Delay(at > DateTime.UtcNow ? at - DateTime.UtcNow + TimeSpan.FromMilliseconds(1) : TimeSpan.Zero);
+
+        async Task Round()
+        {
+            if (!Over) failure ??= Words("fail");
+            if (DateTime.UtcNow >= Deadline)
+                failure ??= ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+            if (Words("exit") is { } exit)
+                containers[0].Terminate(int.TryParse(exit.Reason, out var code) ? code : 1, exit.Message);
+            if (Stopping) Stop();
+            else await Start();
+            await WriteStatus();
+            // Grace 0 means that the object waits for nothing but its finalizers.
+            if (Deleting && !containers.Any(c => c.Running) && pod.Number("metadata", "deletionGracePeriodSeconds") > 0)
+                await kubelet.api.Delete(Path, grace: 0, uid: pod.Uid());
+        }
+
+        async Task Start()
+        {
+            if (Annotation("sidecar") is { } sidecar && !containers.Any(c => c.Name == sidecar))
+                containers.Add(new Container(new JsonObject
+                {
+                    ["name"] = sidecar,
+                    ["command"] = new JsonArray("sleep", "infinity"),
+                }, Wake));
+            var waiting = Words("waiting");
+            var unstarted = containers.Where(c => c.Waiting).ToList();
+            foreach (var container in unstarted) container.Wait(waiting ?? ("ContainerCreating", ""));
+            if (unstarted.Count == 0) return;
+            await WriteStatus();
+            if (waiting is not null) return;
+            foreach (var container in unstarted)
+            {
+                try
+                {
+                    var script = container == containers[0] ? Annotation("script") : null;
+                    container.Start(script, await Variables(container), kubelet.Log(Namespace, pod.Name()));
+                }
+                catch (KeyNotFoundException e)
+                {
+                    container.Wait(("CreateContainerConfigError", e.Message));
+                    retryAt = DateTime.UtcNow.AddSeconds(1);
+                }
+            }
+        }
+
+        void Stop()
+        {
+            var grace = Deleting ? pod.Number("metadata", "deletionGracePeriodSeconds") ?? 0
+                : failure?.Reason == "DeadlineExceeded" ? pod.Number("spec", "terminationGracePeriodSeconds") ?? 30 : 0;
+            if (stoppedAt is null && grace > 0)
+                foreach (var container in containers) container.Signal(Posix.SigTerm);
+            stoppedAt ??= DateTime.UtcNow;
+            killAt = stoppedAt.Value.AddSeconds(grace);
+            if (DateTime.UtcNow >= killAt)
+            {
+                killAt = null;
+                foreach (var container in containers) container.Signal(Posix.SigKill);
+            }
+            if (failure is not null) return;
+            foreach (var container in containers.Where(c => c.Waiting))
+                container.Terminate(137, "ContainerStatusUnknown");
+        }
+
+        async Task WriteStatus()
+        {
+            var statuses = containers.Where(c => failure is null || !c.Waiting).ToList();
+            var phase = containers.Any(c => c.Running) ? "Running"
+                : failure is not null ? "Failed"
+                : containers.All(c => c.Waiting) ? "Pending"
+                : containers.Any(c => c.Waiting) ? "Running"
+                : containers.All(c => c.ExitCode == 0) ? "Succeeded" : "Failed";
+            var ready = containers.All(c => c.Running);
+            var unready = ready ? null : phase == "Succeeded" ? "PodCompleted" : "ContainersNotReady";
+            Conclude("Initialized", true);
+            Conclude("Ready", ready, unready);
+            Conclude("ContainersReady", ready, unready);
+            Conclude("PodScheduled", true);
+            if (Annotation("disruption") is { } cause) Conclude("DisruptionTarget", true, cause);
+            // A merge patch replaces the whole list: what others wrote there goes into it again.
+            var others = pod.Items("status", "conditions").Where(c => !conditions.ContainsKey(c.Text("type")!));
+            var ended = !containers.Any(c => c.Running);
+            var status = new JsonObject
+            {
+                ["phase"] = phase,
+                ["reason"] = ended ? failure?.Reason : null,
+                ["message"] = ended ? failure?.Message : null,
+                ["hostIP"] = "127.0.0.1",
+                ["startTime"] = Stamp(started),
+                ["conditions"] = new JsonArray([.. others.Concat(conditions.Values).Select(c => c.DeepClone())]),
+                ["containerStatuses"] = new JsonArray([.. statuses.Select(c => c.Status())]),
+            };
+            var text = status.ToJsonString();
+            if (text == written) return;
+            var patch = new JsonObject { ["metadata"] = new JsonObject { ["uid"] = pod.Uid() }, ["status"] = status };
+            await kubelet.api.Patch($"{Path}/status", patch);
+            written = text;
+        }
+
+        void Conclude(string type, bool value, string? reason = null)
+        {
+            if (conditions.GetValueOrDefault(type).Text("status") != (value ? "True" : "False"))
+                conditions[type] = Condition(type, value, reason);
+        }
+
+        /// <summary>The container's variables; one that cannot be had is a KeyNotFoundException.</summary>
+        async Task<Dictionary<string, string>> Variables(Container container)
+        {
+            var values = new Dictionary<string, string> { ["HOSTNAME"] = pod.Name() };
+            foreach (var variable in container.Spec.Items("env"))
+                values[variable.Text("name")!] = variable.Node("valueFrom") is { } source
+                    ? await Value(source) : Expand(variable.Text("value") ?? "", values);
+            return values;
+        }
+
+        async Task<string> Value(JsonNode source)
+        {
+            if (source.Text("fieldRef", "fieldPath") is { } field)
+            {
+                var key = Regex.Match(field, @"^metadata\.(labels|annotations)\['(.+)'\]$");
+                return (key.Success ? pod.Text("metadata", key.Groups[1].Value, key.Groups[2].Value)
+                    : pod.Text(field.Split('.'))) ?? "";
+            }
+            var secret = source.Node("secretKeyRef");
+            if ((secret ?? source.Node("configMapKeyRef")) is not { } reference) return "";
+            var kind = secret is null ? "configmaps" : "secrets";
+            var (owner, item) = (reference.Text("name")!, reference.Text("key")!);
+            var text = (await kubelet.api.Find($"{Paths.Core(Namespace, kind)}/{owner}")).Text("data", item);
+            if (text is null && (bool?)reference.Node("optional") != true)
+                throw new KeyNotFoundException($"couldn't find key {item} in {kind} {Namespace}/{owner}");
+            return secret is null ? text ?? "" : Encoding.UTF8.GetString(Convert.FromBase64String(text ?? ""));
+        }
+    }
+
+    /// <summary>$(NAME) is the variable's value where there is one; $$ is a dollar.</summary>
+    static string Expand(string text, Dictionary<string, string> values) =>
+        Regex.Replace(text, @"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)", m =>
+            m.Value == "$$" ? "$" : values.GetValueOrDefault(m.Groups[1].Value, m.Value));
+
+    /// <summary>A container: a process in a session of its own, so that all it started ends with it.</summary>
+    sealed class Container(JsonObject spec, Action changed)
+    {
+        readonly Lock guard = new();
+        volatile JsonObject state = Json("""{"waiting": {}}""");
+        int pid;
+
+        public JsonObject Spec => spec;
+
+        public string Name => spec.Text("name")!;
+
+        public Task Ended { get; private set; } = Task.CompletedTask;
+
+        public bool Waiting => state.ContainsKey("waiting");
+
+        public bool Running => state.ContainsKey("running");
+
+        string? Id => pid == 0 ? null : $"process://{pid}";
+
+        public int? ExitCode => state.Number("terminated", "exitCode");
+
+        public void Wait((string Reason, string Message) why) => state = new JsonObject
+        {
+            ["waiting"] = new JsonObject { ["reason"] = why.Reason, ["message"] = why.Message },
+        };
+
+        public void Start(string? script, Dictionary<string, string> environment, StringBuilder log)
+        {
+            var words = (spec.Node("command") as JsonArray ?? []).Concat(spec.Node("args") as JsonArray ?? []);
+            List<string> command = script is not null ? ["/bin/sh", "-c", script]
+                : [.. words.Select(word => Expand(word!.ToString(), environment))];
+            if (command.Count == 0 || !Executable(command[0]))
+            {
+                Terminate(128, "StartError", $"\"{command.FirstOrDefault()}\": executable file not found in $PATH");
+                return;
+            }
+            var start = new ProcessStartInfo("setsid", command)
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
+            // Nothing of what the tests were started with.
+            start.Environment.Clear();
+            start.Environment["PATH"] = Environment.GetEnvironmentVariable("PATH");
+            start.Environment["HOME"] = "/";
+            foreach (var (name, value) in environment) start.Environment[name] = value;
+            var process = new Process { StartInfo = start, EnableRaisingEvents = true };
+            void Append(object _, DataReceivedEventArgs line)
+            {
+                if (line.Data is not null) lock (log) log.AppendLine(line.Data);
+            }
+            process.OutputDataReceived += Append;
+            process.ErrorDataReceived += Append;
+            var exited = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            process.Exited += (_, _) => exited.SetResult();
+            process.Start();
+            pid = process.Id;
+            state = new JsonObject { ["running"] = new JsonObject { ["startedAt"] = Stamp(DateTime.UtcNow) } };
+            process.StandardInput.Close();
+            process.BeginOutputReadLine();
+            process.BeginErrorReadLine();
+            Ended = Reap(process, exited.Task);
+        }
+
+        /// <summary>The first process ends the container: what it left behind would hold its output open.</summary>
+        async Task Reap(Process process, Task exited)
+        {
+            using var _ = process;
+            await exited;
+            Posix.Signal(-pid, Posix.SigKill);
+            await process.WaitForExitAsync();
+            Terminate(process.ExitCode, "");
+        }
+
+        static bool Executable(string name) => name.Contains('/') ? File.Exists(name)
+            : Environment.GetEnvironmentVariable("PATH")!.Split(':').Any(d => File.Exists(Path.Combine(d, name)));
+
+        public void Signal(int signal)
+        {
+            if (!Running) return;
+            Posix.Signal(pid, signal);
+            if (signal == Posix.SigKill) Posix.Signal(-pid, signal);
+        }
+
+        /// <summary>The first end counts: a process that is killed because of it has nothing to add.</summary>
+        public void Terminate(int exitCode, string reason, string? message = null)
+        {
+            lock (guard)
+            {
+                if (ExitCode is not null) return;
+                Signal(Posix.SigKill);
+                var now = Stamp(DateTime.UtcNow);
+                state = new JsonObject
+                {
+                    ["terminated"] = new JsonObject
+                    {
+                        ["exitCode"] = exitCode,
+                        ["reason"] = reason is not "" ? reason : exitCode == 0 ? "Completed" : "Error",
+                        ["message"] = message,
+                        ["startedAt"] = state.Text("running", "startedAt") ?? now!.DeepClone(),
+                        ["finishedAt"] = now,
+                        ["containerID"] = Id,
+                    },
+                };
+            }
+            changed();
+        }
+
+        public JsonObject Status() => new()
+        {
+            ["name"] = Name,
+            ["state"] = state.DeepClone(),
+            ["ready"] = Running,
+            ["started"] = Running,
+            ["restartCount"] = 0,
+            ["image"] = spec.Text("image") ?? "",
+            ["imageID"] = "",
+            ["containerID"] = Id,
+        };
+    }
+}

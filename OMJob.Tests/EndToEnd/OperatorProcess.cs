@@ -1,0 +1,129 @@
+// The operator as its users run it: the binary, its flags, its log, its ports and its signals. OMJOB_TEST_BINARY names
+// another binary than the one that was built with the tests (the NativeAOT one, say).
+
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using Xunit;
+
+namespace OMJobs.Tests.EndToEnd;
+
+/// <summary>Ports that nobody has: below those that the system gives to outgoing connections.</summary>
+static class Port
+{
+    static int next = Random.Shared.Next(12000, 30000);
+
+    public static int Free()
+    {
+        while (true)
+        {
+            var port = Interlocked.Increment(ref next);
+            try
+            {
+                using var listener = new TcpListener(IPAddress.Loopback, port);
+                listener.Start();
+                return port;
+            }
+            catch (SocketException)
+            {
+                // Taken.
+            }
+        }
+    }
+}
+
+sealed class OperatorProcess : IAsyncDisposable
+{
+    static readonly string Binary = Environment.GetEnvironmentVariable("OMJOB_TEST_BINARY")
+        ?? Path.Combine(AppContext.BaseDirectory, "omjob-operator");
+    static readonly HttpClient Http = new();
+
+    readonly Process process;
+    readonly StringBuilder log = new();
+
+    public OperatorProcess(string kubeconfig, params IEnumerable<string> arguments)
+    {
+        var start = new ProcessStartInfo(Binary,
+        [
+            .. arguments, "--kubeconfig", kubeconfig, "--log-level", "debug",
+            "--health-port", $"{HealthPort}", "--metrics-port", $"{MetricsPort}",
+        ])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        process = new Process { StartInfo = start };
+        process.OutputDataReceived += Append;
+        process.ErrorDataReceived += Append;
+        process.Start();
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+    }
+
+    public int HealthPort { get; } = Port.Free();
+
+    public int MetricsPort { get; } = Port.Free();
+
+    public string Log
+    {
+        get
+        {
+            lock (log) return log.ToString();
+        }
+    }
+
+    /// <summary>Waits until it is ready by its own word.</summary>
+    public Task Ready() => Eventually.True("the operator is ready", async () =>
+    {
+        Assert.False(process.HasExited, $"The operator ended at its start:\n{Log}");
+        return await Health("ready") == HttpStatusCode.OK;
+    });
+
+    /// <summary>What a GET on the health port answers; null where nobody does.</summary>
+    public async Task<HttpStatusCode?> Health(string path)
+    {
+        try
+        {
+            using var answer = await Http.GetAsync($"http://127.0.0.1:{HealthPort}/{path}");
+            return answer.StatusCode;
+        }
+        catch (HttpRequestException)
+        {
+            return null;
+        }
+    }
+
+    public Task<string> Metrics() => Http.GetStringAsync($"http://127.0.0.1:{MetricsPort}/metrics");
+
+    /// <summary>SIGKILL: what it did not write is lost.</summary>
+    public async Task Kill()
+    {
+        process.Kill();
+        await process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGTERM: it ends by itself, in time and without complaint.</summary>
+    public Task Stop()
+    {
+        Posix.Signal(process.Id, Posix.SigTerm);
+        return Ends(seconds: 10);
+    }
+
+    public async Task Ends(int seconds)
+    {
+        await Eventually.True("the operator ends", () => process.HasExited, seconds);
+        Assert.Equal(0, process.ExitCode);
+    }
+
+    void Append(object sender, DataReceivedEventArgs line)
+    {
+        if (line.Data is not null) lock (log) log.AppendLine(line.Data);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!process.HasExited) await Kill();
+        process.Dispose();
+    }
+}

@@ -1,0 +1,73 @@
+// Pods that the API server will not have: for now, which is waited for, or ever, which ends the run in its words.
+
+using Xunit;
+
+namespace OMJobs.Tests.EndToEnd;
+
+public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
+{
+    [Fact]
+    public async Task A_quota_is_waited_for_and_said_to_be_in_the_way()
+    {
+        await Ns.ForbidPods();
+        await Ns.Operator();
+        var job = new JobBuilder("patient");
+        await Ns.Create(job);
+        await Ns.Warning(job, "quota");
+        await Ns.Message(job, "quota");
+        await Ns.AllowPods();
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    [Fact]
+    public async Task A_quota_in_the_way_of_the_exit_handler_is_waited_for_too()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("patient", "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("patient-main", "Running");
+        await Ns.ForbidPods();
+        await Ns.Tell("patient-main", "exit", "0");
+        await Ns.Message(job, "quota");
+        await Ns.AllowPods();
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    [Fact]
+    public async Task A_service_account_that_comes_late_is_waited_for()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("early").With("mainPodSpec.serviceAccountName", "\"late\"");
+        await Ns.Create(job);
+        await Ns.Message(job, "late");
+        await Ns.Api.Apply(Yaml.Parse($$"""
+            {apiVersion: v1, kind: ServiceAccount, metadata: {name: late, namespace: {{Ns.Name}} } }
+            """));
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    [Fact]
+    public async Task An_invalid_main_pod_fails_in_the_API_servers_words_and_holds_up_no_other()
+    {
+        await Ns.Operator();
+        var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "not a name", "value": "x"}]""");
+        var good = new JobBuilder("good");
+        await Ns.Create(invalid);
+        await Ns.Create(good);
+        var run = await Ns.Ends(invalid, "Failed", mains: 0);
+        Assert.Contains("not a name", run.Message);
+        Assert.Equal("pipelineStatus=failed\n", Ns.Logs("invalid-exit"));
+        await Ns.Ends(good, "Succeeded");
+    }
+
+    [Fact]
+    public async Task An_invalid_exit_handler_fails_in_the_API_servers_words()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("invalid").With("exitHandlerSpec.env", """[{"name": "not a name", "value": "x"}]""");
+        await Ns.Create(job);
+        var run = await Ns.Ends(job, "Failed", attempts: 0);
+        Assert.Equal(0, run.ExitCode);
+        Assert.Contains("not a name", run.Message);
+    }
+}

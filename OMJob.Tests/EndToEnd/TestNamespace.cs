@@ -1,0 +1,235 @@
+// A namespace of one test: its operators, everything that happened to its OMJobs and pods, and the wait for more.
+
+using System.Net;
+using System.Text;
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Tests.EndToEnd;
+
+sealed class TestNamespace : IAsyncDisposable
+{
+    readonly Cluster cluster;
+    readonly CancellationTokenSource stop = new();
+    readonly List<OperatorProcess> operators = [];
+    readonly List<(DateTime At, Change Change)> history = [];
+    readonly Task watching;
+
+    TestNamespace(Cluster cluster, string name)
+    {
+        (this.cluster, Name) = (cluster, name);
+        watching = Task.WhenAll(Record(Paths.OMJobs(name)), Record(Paths.Pods(name)));
+    }
+
+    public string Name { get; }
+
+    public ApiClient Api => cluster.Api;
+
+    public static async Task<TestNamespace> Create(Cluster cluster, string name)
+    {
+        await cluster.Api.Create(Paths.Namespaces, new JsonObject
+        {
+            ["metadata"] = new JsonObject
+            {
+                ["name"] = name,
+                // What the kubelet looks for.
+                ["labels"] = new JsonObject { ["kubelet"] = cluster.Kubelet.Node },
+            },
+        });
+        var created = new TestNamespace(cluster, name);
+        await created.Admits("default");
+        return created;
+    }
+
+    /// <summary>Waits until the API server admits pods of a service account: it has to be set up first.</summary>
+    public async Task Admits(string account)
+    {
+        var probe = Yaml.Parse($$"""
+            metadata: {name: probe}
+            spec: {serviceAccountName: {{account}}, containers: [{name: main, image: none}] }
+            """).Single();
+        await Eventually.True($"pods of {account} are admitted", async () =>
+        {
+            try
+            {
+                await Api.Create($"{Paths.Pods(Name)}?dryRun=All", probe);
+                return true;
+            }
+            catch (ApiException)
+            {
+                return false;
+            }
+        });
+    }
+
+    async Task Record(string collection)
+    {
+        try
+        {
+            await foreach (var change in Api.Watch(collection, stop.Token))
+                lock (history) history.Add((DateTime.UtcNow, change));
+        }
+        catch (OperationCanceledException)
+        {
+        }
+    }
+
+    /// <summary>Every change to an OMJob or a pod so far, those of one kind in the API server's order.</summary>
+    public List<Change> History
+    {
+        get
+        {
+            lock (history) return [.. history.Select(h => h.Change)];
+        }
+    }
+
+    /// <summary>An operator for this namespace, with short clocks and these flags.</summary>
+    public Task<OperatorProcess> Operator(params IEnumerable<string> flags) => Start(null, flags);
+
+    public Task<OperatorProcess> Operator(FaultProxy proxy, params IEnumerable<string> flags) =>
+        Start(proxy.Address, flags);
+
+    async Task<OperatorProcess> Start(string? server, IEnumerable<string> flags)
+    {
+        var process = new OperatorProcess(
+            cluster.Kubeconfig(server), ["--namespace", Name, "--lost-pod-slack", "2s", .. flags]);
+        operators.Add(process);
+        await process.Ready();
+        return process;
+    }
+
+    /// <summary>What somebody runs here who uninstalls the operator.</summary>
+    public async Task Release()
+    {
+        var process = new OperatorProcess(cluster.Kubeconfig(), "release", "--namespace", Name);
+        operators.Add(process);
+        await process.Ends(seconds: 60);
+    }
+
+    public async Task Create(JobBuilder builder)
+    {
+        // The scheduler of a cluster with nodes must leave the pods to this one.
+        foreach (var pod in new[] { "mainPodSpec", "exitHandlerSpec" })
+            if (builder.Spec[pod] is JsonObject spec)
+                spec["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
+        builder.Uid = (await Api.Create(Paths.OMJobs(Name), builder.Job)).Uid();
+    }
+
+    /// <summary>A pod that the test makes, for this kubelet.</summary>
+    public Task<JsonObject> CreatePod(JsonObject pod)
+    {
+        pod["spec"]!["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
+        return Api.Create(Paths.Pods(Name), pod);
+    }
+
+    public Task<bool> Delete(JobBuilder builder, string? propagation = null) =>
+        Api.Delete(Paths.OMJob(Name, builder.Name), propagation);
+
+    /// <summary>Tells the kubelet something about a pod that is there.</summary>
+    public Task Tell(string pod, string annotation, string value) => Api.Patch(Paths.Pod(Name, pod),
+        Yaml.Parse($"metadata: {{annotations: {{kubelet/{annotation}: '{value}'}}}}").Single());
+
+    /// <summary>From now on no pod is admitted.</summary>
+    public async Task ForbidPods()
+    {
+        var quotas = Paths.Core(Name, "resourcequotas");
+        await Api.Create(quotas, Yaml.Parse("{metadata: {name: none}, spec: {hard: {pods: 0} } }").Single());
+        await Eventually.True("the quota is in force", async () =>
+            (await Api.Get($"{quotas}/none")).Node("status", "hard") is not null);
+    }
+
+    public Task AllowPods() => Api.Delete($"{Paths.Core(Name, "resourcequotas")}/none");
+
+    public string Logs(string pod) => cluster.Kubelet.Logs(Name, pod);
+
+    /// <summary>The first version of an OMJob that was like this, past or to come.</summary>
+    public Task<JsonObject> Job(JobBuilder builder, string what, Func<JsonObject, bool> like) =>
+        Seen($"OMJob {builder.Name} {what}", o => o.Uid() == builder.Uid && like(o));
+
+    public Task<JsonObject> Phase(JobBuilder builder, string phase) =>
+        Job(builder, $"has phase {phase}", j => j.Text("status", "phase") == phase);
+
+    /// <summary>The first version of a pod that was like this, past or to come.</summary>
+    public Task<JsonObject> Pod(string name, string what, Func<JsonObject, bool> like) =>
+        Seen($"pod {name} {what}", o => o.Text("kind") == "Pod" && o.Name() == name && like(o));
+
+    public Task<JsonObject> PodPhase(string name, string phase) =>
+        Pod(name, $"has phase {phase}", p => p.Text("status", "phase") == phase);
+
+    Task<JsonObject> Seen(string what, Func<JsonObject, bool> like) =>
+        Eventually.Get(what, () => History.FirstOrDefault(c => c.Type != "DELETED" && like(c.Object))?.Object);
+
+    /// <summary>Waits until the OMJob is deleted.</summary>
+    public Task Gone(JobBuilder builder, int seconds = 60) =>
+        Eventually.True($"OMJob {builder.Name} is gone", () =>
+            History.Any(c => c.Type == "DELETED" && c.Object.Uid() == builder.Uid), seconds);
+
+    /// <summary>The events about an OMJob, by the field selector that the documentation names.</summary>
+    public Task<List<JsonObject>> Events(JobBuilder builder) => Api.List($"{Paths.Core(Name, "events")}" +
+        $"?fieldSelector=reason=OMJobOperator,involvedObject.kind=OMJob,involvedObject.name={builder.Name}");
+
+    /// <summary>Waits for an event that is like this.</summary>
+    public Task Event(JobBuilder builder, string what, Func<JsonObject, bool> like) =>
+        Eventually.True($"an event {what}", async () => (await Events(builder)).Any(like));
+
+    /// <summary>Waits for a Warning that says these words.</summary>
+    public Task Warning(JobBuilder builder, string words) => Event(builder, $"warns of {words}", e =>
+        e.Text("type") == "Warning" && e.Text("message")!.Contains(words));
+
+    /// <summary>Waits until the OMJob's message says these words.</summary>
+    public Task Message(JobBuilder builder, string words) =>
+        Job(builder, $"says {words}", j => j.Text("status", "message")?.Contains(words) == true);
+
+    /// <summary>
+    /// Waits for the end of an OMJob and holds the run to everything that every run must keep. An OMJob that is deleted
+    /// has ended when it is gone.
+    /// </summary>
+    public async Task<Run> Ends(JobBuilder builder, string phase, int mains = 1, int attempts = 1, bool adopted = false)
+    {
+        await Job(builder, "ends", j => j.Text("status", "phase") is "Succeeded" or "Failed");
+        await Eventually.True("no finalizer of ours is left", async () =>
+            (await Api.List(Paths.Pods(Name))).Where(p => Run.IsOf(builder.Uid, p))
+                .Append(await Api.Find(Paths.OMJob(Name, builder.Name)))
+                .All(o => !o.Finalizers().Any(f => f.StartsWith("pipelines.openmetadata.org/"))));
+        var run = new Run(History, builder.Uid);
+        run.Check(phase, mains, attempts, adopted);
+        return run;
+    }
+
+    /// <summary>For the reader of a failure.</summary>
+    public string Story()
+    {
+        var story = new StringBuilder();
+        lock (history)
+            foreach (var (at, (type, o)) in history)
+                story.AppendLine($"{at:HH:mm:ss.fff} {type} {o.Text("kind")} {o.Name()} finalizers [" +
+                    $"{string.Join(' ', o.Finalizers())}] deleted {o.Text("metadata", "deletionTimestamp")} " +
+                    $"{o["status"]?.ToJsonString()}");
+        foreach (var process in operators) story.AppendLine($"--- operator\n{process.Log}");
+        return story.ToString();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var process in operators) await process.DisposeAsync();
+        await stop.CancelAsync();
+        await watching;
+        foreach (var job in await Api.List(Paths.OMJobs(Name))) await Remove(Paths.OMJob(Name, job.Name()));
+        foreach (var pod in await Api.List(Paths.Pods(Name))) await Remove(Paths.Pod(Name, pod.Name()));
+        await Api.Delete($"{Paths.Namespaces}/{Name}");
+        stop.Dispose();
+    }
+
+    /// <summary>Deletes an object, whoever holds it.</summary>
+    public async Task Remove(string path)
+    {
+        try
+        {
+            await Api.Patch(path, Yaml.Parse("metadata: {finalizers: null}").Single());
+            await Api.Delete(path, grace: 0);
+        }
+        catch (ApiException e) when (e.Code == HttpStatusCode.NotFound)
+        {
+            // The garbage collector was faster.
+        }
+    }
+}
