@@ -1065,7 +1065,7 @@ static class Protocol
         if (view.Pod is not { } pod) return null;
         if (pod.ExitCode is { } code) return Terminated(pod, code);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
-        if (now >= pod.FailedSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
+        if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
         if (pod is { Deleting: true, Scheduled: false })
             return new(null, $"was deleted before it started{Details(pod)}");
         if (now > pod.DeletionTimestamp + clocks.LostPodSlack) // G6
@@ -1095,7 +1095,7 @@ static class Protocol
 
     /// <summary>When a clock alone can end the pod.</summary>
     static DateTimeOffset? EndsBy(Pod pod, Clocks clocks) => Earliest(
-        pod.FailedSeen + pod.Grace + clocks.LostPodSlack,
+        pod.OverSeen + pod.Grace + clocks.LostPodSlack,
         pod.DeletionTimestamp + clocks.LostPodSlack + TimeSpan.FromMilliseconds(1));
 
     // ----- steps
@@ -1509,8 +1509,8 @@ sealed record Pod : Held
     public int? ExitCode { get; init; }
     public string? ExitReason { get; init; }
     public DateTimeOffset? FinishedAt { get; init; }
-    /// <summary>When we first saw phase Failed while main is still reported as running.</summary>
-    public DateTimeOffset? FailedSeen { get; init; }
+    /// <summary>When we first saw a phase that is over while main is still reported as running.</summary>
+    public DateTimeOffset? OverSeen { get; init; }
 
     public bool Deleting => DeletionTimestamp is not null;
     public DateTimeOffset? DeletionRequested => DeletionTimestamp - Text.Seconds(GracePeriod ?? 0);
@@ -1518,8 +1518,8 @@ sealed record Pod : Held
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>
-        FailedSeen is not null && before is Pod pod && pod.Uid == Uid
-            ? this with { FailedSeen = pod.FailedSeen ?? FailedSeen } : this;
+        OverSeen is not null && before is Pod pod && pod.Uid == Uid
+            ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;
 }
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
@@ -1646,7 +1646,7 @@ sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObjec
             ExitCode = main?.Terminated?.ExitCode,
             ExitReason = main?.Terminated?.Reason,
             FinishedAt = main?.Terminated?.FinishedAt,
-            FailedSeen = Status?.Phase == "Failed" && main?.Running is not null ? now : null,
+            OverSeen = over && main?.Running is not null ? now : null,
         };
     }
 

@@ -391,7 +391,7 @@ public sealed class KubeconfigTests : IDisposable
     async Task<(int Code, string Said)> Program(params (string Name, string Value)[] variables)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardError = true, RedirectStandardOutput = true };
-        start.ArgumentList.Add(typeof(ClusterAccess).Assembly.Location);
+        start.ArgumentList.Add(Sandbox.Repository.Operator + ".dll");
         foreach (var name in (string[])["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBECONFIG"])
             start.Environment.Remove(name);
         start.Environment["HOME"] = Path.GetDirectoryName(config.Path);

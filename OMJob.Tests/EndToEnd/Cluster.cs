@@ -1,6 +1,6 @@
-// The cluster that OMJOB_TEST_KUBECONFIG names, with the repository's own CRDs, service account and roles in it: every
-// operator runs with the rights that deploy.yaml gives, no more. Without the variable the tests are skipped. A cluster
-// without nodes will do: the suite brings its own. CRDs, roles and service account are left there.
+// The cluster that OMJOB_TEST_KUBECONFIG names, else the sandbox, with the repository's own CRDs, service account and
+// roles in it: every operator runs with the rights that deploy.yaml gives, no more (which the sandbox does not check). A
+// cluster without nodes will do: the suite brings its own. CRDs, roles and service account are left there.
 
 using System.Text;
 using System.Text.Json.Nodes;
@@ -13,13 +13,14 @@ using Xunit.v3;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 /// <summary>For all tests: a client with an administrator's rights, a kubelet, kubeconfigs for operators.</summary>
 public sealed class Cluster : IAsyncLifetime
 {
     static readonly string? Given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
-    static readonly string Root = FindRoot();
-
     readonly DirectoryInfo directory = Directory.CreateTempSubdirectory("omjob-e2e-");
+    LocalCluster? sandbox;
     string token = "";
 
     internal ApiClient Api { get; private set; } = null!;
@@ -27,23 +28,26 @@ public sealed class Cluster : IAsyncLifetime
     internal Kubelet Kubelet { get; private set; } = null!;
 
     /// <summary>A file of the repository.</summary>
-    internal static string Read(string file) => File.ReadAllText(Path.Combine(Root, file));
+    internal static string Read(string file) => File.ReadAllText(Repository.File(file));
 
     public async ValueTask InitializeAsync()
     {
-        if (Given is null) return;
-        Api = new ApiClient(Given);
+        if (Given is null)
+        {
+            sandbox = await LocalCluster.Start();
+            (Api, Kubelet) = (sandbox.Api, sandbox.Kubelet);
+        }
+        else
+        {
+            Api = new ApiClient(Given);
+            var node = NewName();
+            Kubelet = new Kubelet(Api, node, $"kubelet={node}");
+            await Kubelet.StartAsync();
+        }
         token = await Install();
-        var node = NewName();
-        Kubelet = new Kubelet(Api, node, $"kubelet={node}");
-        await Kubelet.StartAsync();
     }
 
-    internal async Task<TestNamespace> NewNamespace()
-    {
-        Assert.SkipWhen(Given is null, "OMJOB_TEST_KUBECONFIG does not name a kubeconfig of a Kubernetes cluster");
-        return await TestNamespace.Create(this, NewName());
-    }
+    internal Task<TestNamespace> NewNamespace() => TestNamespace.Create(this, NewName());
 
     /// <summary>A kubeconfig of the operator's service account, for the API server itself or for a proxy.</summary>
     internal string Kubeconfig(string? server = null)
@@ -70,8 +74,8 @@ public sealed class Cluster : IAsyncLifetime
     /// <summary>Installs all but the Deployment; the answer is a token of the service account.</summary>
     async Task<string> Install()
     {
-        var deploy = Yaml.Parse(Read("deploy.yaml"));
-        await Api.Apply(Yaml.Parse(Read("crd.yaml")));
+        var deploy = Json.Yaml(Read("deploy.yaml"));
+        await Api.Apply(Json.Yaml(Read("crd.yaml")));
         await Api.Apply(deploy.Where(d => d.Text("kind") != "Deployment"));
         await Eventually.True("OMJobs are served", async () => await Api.Find(Paths.OMJobs("default")) is not null);
         var account = deploy.Single(d => d.Text("kind") == "ServiceAccount");
@@ -87,18 +91,14 @@ public sealed class Cluster : IAsyncLifetime
 
     static string NewName() => $"e2e-{Guid.NewGuid().ToString("n")[..8]}";
 
-    static string FindRoot()
-    {
-        var at = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(at, "crd.yaml")))
-            at = Path.GetDirectoryName(at) ?? throw new FileNotFoundException("No crd.yaml above the tests");
-        return at;
-    }
-
     public async ValueTask DisposeAsync()
     {
         directory.Delete(true);
-        if (Given is null) return;
+        if (sandbox is not null)
+        {
+            await sandbox.DisposeAsync();
+            return;
+        }
         await Kubelet.DisposeAsync();
         Api.Dispose();
     }

@@ -5,6 +5,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
 {
     // It ends well only because it is stopped. Times are whole seconds: within the same one nobody could tell.
@@ -29,7 +31,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Null(run.ExitCode);
         Assert.Equal("pipelineStatus=failed\n", Ns.Logs("killed-exit"));
         await Ns.Pod("killed-exit", "ended before anybody deleted it", p =>
-            p.Text("status", "phase") == "Succeeded" && p.Node("metadata", "deletionTimestamp") is null);
+            p.Text("status", "phase") == "Succeeded" && p.At("metadata", "deletionTimestamp") is null);
         await Ns.Gone(job);
         // The main pod was stopped by deleting it; what it leaves to the propagation policy is the exit pod.
         var pods = $"{Paths.Pods(Ns.Name)}?labelSelector=omjob=killed";
@@ -46,7 +48,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
         var job = new JobBuilder("held", Obedient, SlowHandler);
         await Ns.Create(job);
         // As long as this is there the collector's finalizer stays, and with it its right to the OMJob's pods.
-        await Ns.Api.Create(Paths.Core(Ns.Name, "configmaps"), Yaml.Parse($$"""
+        await Ns.Api.Create(Paths.Core(Ns.Name, "configmaps"), Json.Yaml($$"""
             metadata:
               name: holds
               finalizers: [test/holds]

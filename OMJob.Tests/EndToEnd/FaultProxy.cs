@@ -9,6 +9,8 @@ using System.Text;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 /// <summary>
 /// Called for each request before it is forwarded. What it returns is the answer: that of `forward` (called, changed or
 /// ignored), one of its own, or null to cut the connection without one.

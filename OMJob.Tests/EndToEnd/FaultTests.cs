@@ -7,6 +7,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 /// <summary>One run for each write that the operator makes: there it is killed and started again.</summary>
 public abstract class KillTests(Cluster cluster) : ClusterTest(cluster)
 {

@@ -5,9 +5,11 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
 {
-    Task<JsonObject> Foreign(string name) => Ns.CreatePod(Yaml.Parse($$"""
+    Task<JsonObject> Foreign(string name) => Ns.CreatePod(Json.Yaml($$"""
         metadata: {name: {{name}} }
         spec: {restartPolicy: Never, containers: [{name: main, image: none, command: [sleep, '600'] }] }
         """).Single());
@@ -39,7 +41,7 @@ public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
 
     /// <summary>A pod as the Java operator makes it: no finalizer, no UID label.</summary>
     Task<JsonObject> Upstream(JobBuilder job, string suffix, string type, string command) =>
-        Ns.CreatePod(Yaml.Parse($$"""
+        Ns.CreatePod(Json.Yaml($$"""
             metadata:
               name: {{job.Name}}-{{suffix}}
               labels:
@@ -60,7 +62,7 @@ public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
         var job = new JobBuilder("adopted");
         await Ns.Create(job);
         await Upstream(job, "main", "main", "sleep 600");
-        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Yaml.Parse("""
+        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
             status: {phase: Running, mainPodName: adopted-main, startTime: '2026-01-01T00:00:00Z'}
             """).Single());
         await Ns.PodPhase("adopted-main", "Running");
@@ -79,10 +81,10 @@ public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
         await Upstream(job, "main", "main", "exit 0");
         await Ns.PodPhase("adopted-main", "Succeeded");
         await Upstream(job, "exit", "exit-handler", "sleep 600");
-        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Yaml.Parse("""
+        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
             status: {phase: Running, mainPodName: adopted-main, startTime: '2026-01-01T00:00:00Z'}
             """).Single());
-        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Yaml.Parse("""
+        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
             status: {phase: ExitHandlerRunning, exitHandlerPodName: adopted-exit, mainPodExitCode: 0}
             """).Single());
         await Ns.PodPhase("adopted-exit", "Running");

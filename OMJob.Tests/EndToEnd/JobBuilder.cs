@@ -4,6 +4,8 @@ using System.Text.Json.Nodes;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 sealed class JobBuilder
 {
     /// <summary>Unless told otherwise main succeeds and the exit handler says what it was told.</summary>
@@ -36,7 +38,7 @@ sealed class JobBuilder
     /// <summary>One of the repository's examples, as its users apply it.</summary>
     public static JobBuilder Example(string file)
     {
-        var job = Yaml.Parse(Cluster.Read($"examples/{file}")).Single();
+        var job = Json.Yaml(Cluster.Read($"examples/{file}")).Single();
         job["metadata"]!.AsObject().Remove("namespace");
         return new JobBuilder(job);
     }

@@ -5,10 +5,12 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
 {
     Task<JsonObject> Run(string name, string script, string more = "", string annotations = "") =>
-        Ns.CreatePod(Yaml.Parse($$"""
+        Ns.CreatePod(Json.Yaml($$"""
             metadata: {name: {{name}}, annotations: { {{annotations}} } }
             spec:
               restartPolicy: Never
@@ -20,7 +22,7 @@ public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
     async Task<JsonObject> Ended(string name, string phase)
     {
         var pod = await Ns.PodPhase(name, phase);
-        return pod.Items("status", "containerStatuses").First().Node("state", "terminated")!.AsObject();
+        return pod.Items("status", "containerStatuses").First().At("state", "terminated")!.AsObject();
     }
 
     [Fact]
@@ -28,10 +30,10 @@ public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
     {
         await Run("good", "echo hello $WHO");
         await Run("bad", "exit 3");
-        Assert.Equal(0, (await Ended("good", "Succeeded")).Number("exitCode"));
+        Assert.Equal(0, (await Ended("good", "Succeeded")).Long("exitCode"));
         Assert.Equal("hello world\n", Ns.Logs("good"));
         var bad = await Ended("bad", "Failed");
-        Assert.Equal((3, "Error"), (bad.Number("exitCode"), bad.Text("reason")));
+        Assert.Equal((3, "Error"), (bad.Long("exitCode"), bad.Text("reason")));
         Assert.True(bad.Time("finishedAt") >= bad.Time("startedAt"));
     }
 
@@ -44,7 +46,7 @@ public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
         {
             await Eventually.True($"{pod} is up", () => Ns.Logs(pod).Contains("up"));
             await Ns.Api.Delete(Paths.Pod(Ns.Name, pod), grace: grace);
-            Assert.Equal(code, (await Ended(pod, "Failed")).Number("exitCode"));
+            Assert.Equal(code, (await Ended(pod, "Failed")).Long("exitCode"));
             await Eventually.True($"{pod} is gone", async () => await Ns.Api.Find(Paths.Pod(Ns.Name, pod)) is null);
         }
     }
@@ -66,6 +68,6 @@ public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.Pod("unpulled", "waits", p => p.Items("status", "containerStatuses").Any(c =>
             c.Text("state", "waiting", "reason") == "ImagePullBackOff"));
         await Ns.Pod("meshed", "runs on", p => p.Text("status", "phase") == "Running" && p.Items("status",
-            "containerStatuses").Any(c => c.Number("state", "terminated", "exitCode") == 0));
+            "containerStatuses").Any(c => c.Long("state", "terminated", "exitCode") == 0));
     }
 }

@@ -4,6 +4,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class LifetimeTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]

@@ -4,6 +4,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
 {
     // It exits 0 when it is stopped, and late enough for whole seconds to show which was first.
@@ -76,7 +78,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.Tell("early-main", "lost", "true");
         var reported = DateTime.UtcNow;
         await Ns.Api.Patch($"{Paths.Pod(Ns.Name, "early-main")}/status",
-            Yaml.Parse("status: {phase: Failed, reason: Evicted}").Single());
+            Json.Yaml("status: {phase: Failed, reason: Evicted}").Single());
         var run = await EndsFailed(job, "Evicted");
         // Creation times are cut to seconds.
         Assert.True(run.Exits[0].Time("metadata", "creationTimestamp") > reported.AddSeconds(1));
@@ -90,7 +92,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         var refused = new JobBuilder("refused").Main("fail", "Evicted The node was low on resource: memory");
         await Ns.Create(refused);
         await Ns.Tell("running-main", "fail", "Evicted The node was low on resource: memory");
-        await Ns.Api.Patch(Paths.Pod(Ns.Name, "obedient-main"), Yaml.Parse("""
+        await Ns.Api.Patch(Paths.Pod(Ns.Name, "obedient-main"), Json.Yaml("""
             metadata: {annotations: {kubelet/exit: '0', kubelet/fail: Evicted The node was low on resource} }
             """).Single());
         await EndsFailed(running, "Evicted", 137);
@@ -129,7 +131,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         // What kubelets up to 1.20 write when a pod is deleted whose container never ran.
         await Ns.Tell("unstarted-main", "lost", "true");
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "unstarted-main"));
-        await Ns.Api.Patch($"{Paths.Pod(Ns.Name, "unstarted-main")}/status", Yaml.Parse("""
+        await Ns.Api.Patch($"{Paths.Pod(Ns.Name, "unstarted-main")}/status", Json.Yaml("""
             status: {containerStatuses: [{name: main, image: none, imageID: '', ready: false, restartCount: 0,
               state: {terminated: {exitCode: 0} } }] }
             """).Single());

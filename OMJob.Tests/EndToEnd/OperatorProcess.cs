@@ -9,6 +9,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 /// <summary>Ports that nobody has: below those that the system gives to outgoing connections.</summary>
 static class Port
 {
@@ -36,7 +38,7 @@ static class Port
 sealed class OperatorProcess : IAsyncDisposable
 {
     static readonly string Binary = Environment.GetEnvironmentVariable("OMJOB_TEST_BINARY")
-        ?? Path.Combine(AppContext.BaseDirectory, "omjob-operator");
+        ?? Repository.Operator;
     static readonly HttpClient Http = new();
 
     readonly Process process;

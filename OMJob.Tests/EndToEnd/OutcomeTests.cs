@@ -4,6 +4,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
@@ -17,13 +19,13 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Equal("metadata of sample.hello, run 2b7d4c10-6c0e-4f57-9d35-0a1c8e5b7f42\ndone\n",
             Ns.Logs(run.Mains[0].Name()));
         Assert.EndsWith("pipelineStatus=success\n", Ns.Logs(run.Exits[0].Name()));
-        Assert.Equal(3600, run.Job.Number("spec", "ttlSecondsAfterFinished"));
+        Assert.Equal(3600, run.Job.Long("spec", "ttlSecondsAfterFinished"));
     }
 
     [Fact]
     public async Task What_the_OpenMetadata_server_creates_runs_and_its_events_tell_each_step()
     {
-        await Ns.Api.Apply(Yaml.Parse($$"""
+        await Ns.Api.Apply(Json.Yaml($$"""
             {apiVersion: v1, kind: ServiceAccount, metadata: {name: openmetadata-ingestion, namespace: {{Ns.Name}} } }
             """));
         await Ns.Admits("openmetadata-ingestion");
@@ -80,7 +82,7 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Equal("pipelineStatus=failed\n", Ns.Logs("late-exit"));
         // Its log is what somebody will want to read now.
         Assert.False(run.IsDeleted(run.Mains[0]));
-        Assert.Null(run.Exits[0].Number("spec", "activeDeadlineSeconds"));
+        Assert.Null(run.Exits[0].Long("spec", "activeDeadlineSeconds"));
     }
 
     [Theory]

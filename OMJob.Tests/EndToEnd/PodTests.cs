@@ -4,6 +4,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class PodTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
@@ -41,7 +43,7 @@ public class PodTests(Cluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task An_empty_valueFrom_is_dropped_and_every_other_source_arrives()
     {
-        await Ns.Api.Apply(Yaml.Parse($$"""
+        await Ns.Api.Apply(Json.Yaml($$"""
             {apiVersion: v1, kind: ConfigMap, metadata: {name: texts, namespace: {{Ns.Name}} }, data: {greeting: hi} }
             ---
             {apiVersion: v1, kind: Secret, metadata: {name: words, namespace: {{Ns.Name}} }, stringData: {x: sesame} }

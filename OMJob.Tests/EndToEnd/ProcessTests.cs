@@ -5,6 +5,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]

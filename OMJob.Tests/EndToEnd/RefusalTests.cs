@@ -4,6 +4,8 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
@@ -40,7 +42,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
         var job = new JobBuilder("early").With("mainPodSpec.serviceAccountName", "\"late\"");
         await Ns.Create(job);
         await Ns.Message(job, "late");
-        await Ns.Api.Apply(Yaml.Parse($$"""
+        await Ns.Api.Apply(Json.Yaml($$"""
             {apiVersion: v1, kind: ServiceAccount, metadata: {name: late, namespace: {{Ns.Name}} } }
             """));
         await Ns.Ends(job, "Succeeded");

@@ -8,15 +8,17 @@ using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 sealed class Run
 {
     const string Prefix = "omjob.pipelines.openmetadata.org/";
     static readonly string[] Order = ["Pending", "Running", "ExitHandlerRunning", "Succeeded", "Failed"];
 
-    readonly List<Change> history;
+    readonly List<Notice> history;
     readonly bool orphaned;
 
-    public Run(List<Change> history, string uid)
+    public Run(List<Notice> history, string uid)
     {
         this.history = history;
         var objects = history.Select(c => c.Object).ToList();
@@ -44,7 +46,7 @@ sealed class Run
 
     public string? Message => Job.Text("status", "message");
 
-    public int? ExitCode => Job.Number("status", "mainPodExitCode");
+    public long? ExitCode => Job.Long("status", "mainPodExitCode");
 
     /// <summary>A pod as it was last.</summary>
     public JsonObject Last(JsonObject pod) => history.Last(c => c.Object.Uid() == pod.Uid()).Object;
@@ -65,7 +67,7 @@ sealed class Run
         Assert.Equal(mains, Mains.Count);
         Assert.Equal(attempts, Exits.Count);
         Assert.Equal(mains > 0, Phases.Contains("Running"));
-        Assert.Equal(Job.Node("spec", "exitHandlerSpec") is not null, Phases.Contains("ExitHandlerRunning"));
+        Assert.Equal(Job.At("spec", "exitHandlerSpec") is not null, Phases.Contains("ExitHandlerRunning"));
         IsTime(Job.Text("status", "completionTime"));
         if (mains > 0) IsTime(Job.Text("status", "startTime"));
         foreach (var exit in Exits) CheckMainWasOver(exit);
@@ -83,7 +85,7 @@ sealed class Run
         if (before.LastOrDefault(c => Mains.Any(m => m.Uid() == c.Object.Uid())) is not var (type, main)) return;
         var container = main.Items("status", "containerStatuses").SingleOrDefault(c => c.Text("name") == "main");
         Assert.True(type == "DELETED" || main.Text("status", "phase") is "Succeeded" or "Failed"
-            || container.Node("state", "terminated") is not null
+            || container.At("state", "terminated") is not null
             || main.Text("metadata", "annotations", "kubelet/lost") is not null
             || (main.Text("metadata", "deletionTimestamp") is not null && main.Text("spec", "nodeName") is null),
             $"The exit pod was created while the main pod was {main["status"]!.ToJsonString()}");
@@ -103,14 +105,14 @@ sealed class Run
     void CheckPod(JsonObject pod)
     {
         var isMain = Type(pod) == "main";
-        var main = Job.Node("spec", "mainPodSpec")!;
-        var spec = isMain ? main : Job.Node("spec", "exitHandlerSpec")!;
+        var main = Job.At("spec", "mainPodSpec")!;
+        var spec = isMain ? main : Job.At("spec", "exitHandlerSpec")!;
         var suffix = isMain ? "-main" : Regex.Match(pod.Name(), @"-exit(-\d+)?$").Value;
         Assert.Equal(Fit(Job.Name(), 63 - suffix.Length) + suffix, pod.Name());
         if (isMain) Assert.Equal(pod.Name(), Job.Text("status", "mainPodName"));
         else if (pod == Exits[^1]) Assert.Equal(pod.Name(), Job.Text("status", "exitHandlerPodName"));
 
-        Assert.Equal(Labels(spec, isMain), Strings(pod.Node("metadata", "labels")));
+        Assert.Equal(Labels(spec, isMain), Strings(pod.At("metadata", "labels")));
         // A pod that is to outlive its OMJob must not name it as its owner.
         if (!orphaned || isMain) CheckOwner(Assert.Single(pod.Items("metadata", "ownerReferences")));
         if (isMain) Assert.Contains("pipelines.openmetadata.org/outcome", pod.Finalizers());
@@ -120,14 +122,14 @@ sealed class Run
         Assert.Equal("main", container.Text("name"));
         AssertJson(spec["command"], container["command"]);
         AssertJson(spec["resources"] ?? new JsonObject(), container["resources"]);
-        AssertJson(spec["nodeSelector"], pod.Node("spec", "nodeSelector"));
-        AssertJson(spec["imagePullSecrets"] ?? main["imagePullSecrets"], pod.Node("spec", "imagePullSecrets"));
-        AssertJson(spec["serviceAccountName"] ?? main["serviceAccountName"], pod.Node("spec", "serviceAccountName"));
+        AssertJson(spec["nodeSelector"], pod.At("spec", "nodeSelector"));
+        AssertJson(spec["imagePullSecrets"] ?? main["imagePullSecrets"], pod.At("spec", "imagePullSecrets"));
+        AssertJson(spec["serviceAccountName"] ?? main["serviceAccountName"], pod.At("spec", "serviceAccountName"));
         AssertJson(new JsonArray([.. Variables(spec, isMain)]), container["env"] ?? new JsonArray());
 
         var security = spec["securityContext"] ?? main["securityContext"]
             ?? JsonNode.Parse("""{"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}""")!;
-        AssertJson(security, pod.Node("spec", "securityContext"));
+        AssertJson(security, pod.At("spec", "securityContext"));
         var own = JsonNode.Parse("""
             {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": false, "capabilities": {"drop": ["ALL"]}}
             """)!;

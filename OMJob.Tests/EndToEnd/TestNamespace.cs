@@ -6,12 +6,14 @@ using System.Text.Json.Nodes;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 sealed class TestNamespace : IAsyncDisposable
 {
     readonly Cluster cluster;
     readonly CancellationTokenSource stop = new();
     readonly List<OperatorProcess> operators = [];
-    readonly List<(DateTime At, Change Change)> history = [];
+    readonly List<(DateTime At, Notice Notice)> history = [];
     readonly Task watching;
 
     TestNamespace(Cluster cluster, string name)
@@ -43,7 +45,7 @@ sealed class TestNamespace : IAsyncDisposable
     /// <summary>Waits until the API server admits pods of a service account: it has to be set up first.</summary>
     public async Task Admits(string account)
     {
-        var probe = Yaml.Parse($$"""
+        var probe = Json.Yaml($$"""
             metadata: {name: probe}
             spec: {serviceAccountName: {{account}}, containers: [{name: main, image: none}] }
             """).Single();
@@ -74,11 +76,11 @@ sealed class TestNamespace : IAsyncDisposable
     }
 
     /// <summary>Every change to an OMJob or a pod so far, those of one kind in the API server's order.</summary>
-    public List<Change> History
+    public List<Notice> History
     {
         get
         {
-            lock (history) return [.. history.Select(h => h.Change)];
+            lock (history) return [.. history.Select(h => h.Notice)];
         }
     }
 
@@ -126,15 +128,15 @@ sealed class TestNamespace : IAsyncDisposable
 
     /// <summary>Tells the kubelet something about a pod that is there.</summary>
     public Task Tell(string pod, string annotation, string value) => Api.Patch(Paths.Pod(Name, pod),
-        Yaml.Parse($"metadata: {{annotations: {{kubelet/{annotation}: '{value}'}}}}").Single());
+        Json.Yaml($"metadata: {{annotations: {{kubelet/{annotation}: '{value}'}}}}").Single());
 
     /// <summary>From now on no pod is admitted.</summary>
     public async Task ForbidPods()
     {
         var quotas = Paths.Core(Name, "resourcequotas");
-        await Api.Create(quotas, Yaml.Parse("{metadata: {name: none}, spec: {hard: {pods: 0} } }").Single());
+        await Api.Create(quotas, Json.Yaml("{metadata: {name: none}, spec: {hard: {pods: 0} } }").Single());
         await Eventually.True("the quota is in force", async () =>
-            (await Api.Get($"{quotas}/none")).Node("status", "hard") is not null);
+            (await Api.Get($"{quotas}/none")).At("status", "hard") is not null);
     }
 
     public Task AllowPods() => Api.Delete($"{Paths.Core(Name, "resourcequotas")}/none");
@@ -224,7 +226,7 @@ sealed class TestNamespace : IAsyncDisposable
     {
         try
         {
-            await Api.Patch(path, Yaml.Parse("metadata: {finalizers: null}").Single());
+            await Api.Patch(path, Json.Yaml("metadata: {finalizers: null}").Single());
             await Api.Delete(path, grace: 0);
         }
         catch (ApiException e) when (e.Code == HttpStatusCode.NotFound)

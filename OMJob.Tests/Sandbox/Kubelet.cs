@@ -22,7 +22,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
-namespace OMJobs.Tests.EndToEnd;
+namespace OMJobs.Sandbox;
 
 /// <summary>Signals, which .NET does not send.</summary>
 static class Posix
@@ -58,6 +58,24 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
         lock (log) return log.ToString();
     }
 
+    /// <summary>The log of a pod for the API server; followed until the pod is over.</summary>
+    public async Task WriteLog(
+        JsonObject pod, IReadOnlyDictionary<string, string> query, Stream output, CancellationToken stop)
+    {
+        var written = 0;
+        for (var follow = query.GetValueOrDefault("follow") == "true"; ; await Task.Delay(200, stop))
+        {
+            var going = workers.ContainsKey(pod.Uid());
+            var text = Logs(pod.Text("metadata", "namespace")!, pod.Name());
+            if (written == 0 && int.TryParse(query.GetValueOrDefault("tailLines"), out var tail))
+                written = text.Length - string.Concat(text.Split('\n').SkipLast(1).TakeLast(tail).Select(l => l + "\n")).Length;
+            await output.WriteAsync(Encoding.UTF8.GetBytes(text[written..]), stop);
+            await output.FlushAsync(stop);
+            written = text.Length;
+            if (!follow || !going) return;
+        }
+    }
+
     StringBuilder Log(string ns, string pod) => logs.GetOrAdd($"{ns}/{pod}", _ => new());
 
     /// <summary>Registers the node and returns; pods are served until the kubelet is disposed of.</summary>
@@ -71,12 +89,12 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
                 ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = node },
             },
             // A scheduler must not send other pods here.
-            ["spec"] = Json("""{"taints": [{"key": "kubelet/processes", "effect": "NoSchedule"}]}"""),
+            ["spec"] = Json.Object("""{"taints": [{"key": "kubelet/processes", "effect": "NoSchedule"}]}"""),
             ["status"] = new JsonObject
             {
                 ["conditions"] = new JsonArray(Condition("Ready", true, "KubeletReady")),
-                ["capacity"] = Json("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
-                ["allocatable"] = Json("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+                ["capacity"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+                ["allocatable"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
             },
         });
         await api.Create(Leases, new JsonObject
@@ -98,7 +116,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             var now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ");
             try
             {
-                await api.Patch($"{Leases}/{node}", Json($$"""{"spec": {"renewTime": "{{now}}"} }"""));
+                await api.Patch($"{Leases}/{node}", Json.Object($$"""{"spec": {"renewTime": "{{now}}"} }"""));
             }
             catch (Exception e) when (ApiException.Passes(e))
             {
@@ -118,7 +136,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             {
                 if (bound == node) workers[pod.Uid()] = new PodWorker(this, pod);
             }
-            else if (pod.Node("metadata", "deletionTimestamp") is null) await Bind(pod);
+            else if (pod.At("metadata", "deletionTimestamp") is null) await Bind(pod);
         }
     }
 
@@ -157,8 +175,6 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
         await api.Delete($"{Paths.Nodes}/{node}");
         stop.Dispose();
     }
-
-    static JsonObject Json(string text) => JsonNode.Parse(text)!.AsObject();
 
     static JsonNode? Stamp(DateTime? time) => time?.ToString("yyyy-MM-ddTHH:mm:ssZ");
 
@@ -204,7 +220,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
 
         void Wake() => changed.TrySetResult();
 
-        bool Deleting => pod.Node("metadata", "deletionTimestamp") is not null;
+        bool Deleting => pod.At("metadata", "deletionTimestamp") is not null;
 
         bool Stopping => Deleting || failure is not null;
 
@@ -214,7 +230,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
 
         bool Over => containers.All(c => c.ExitCode is not null);
 
-        DateTime? Deadline => !Over && !Stopping && pod.Number("spec", "activeDeadlineSeconds") is { } seconds
+        DateTime? Deadline => !Over && !Stopping && pod.Long("spec", "activeDeadlineSeconds") is { } seconds
             ? started.AddSeconds(seconds) : null;
 
         string? Annotation(string name) => pod.Text("metadata", "annotations", $"kubelet/{name}");
@@ -262,7 +278,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             else await Start();
             await WriteStatus();
             // Grace 0 means that the object waits for nothing but its finalizers.
-            if (Deleting && !containers.Any(c => c.Running) && pod.Number("metadata", "deletionGracePeriodSeconds") > 0)
+            if (Deleting && !containers.Any(c => c.Running) && pod.Long("metadata", "deletionGracePeriodSeconds") > 0)
                 await kubelet.api.Delete(Path, grace: 0, uid: pod.Uid());
         }
 
@@ -297,8 +313,8 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
 
         void Stop()
         {
-            var grace = Deleting ? pod.Number("metadata", "deletionGracePeriodSeconds") ?? 0
-                : failure?.Reason == "DeadlineExceeded" ? pod.Number("spec", "terminationGracePeriodSeconds") ?? 30 : 0;
+            var grace = Deleting ? pod.Long("metadata", "deletionGracePeriodSeconds") ?? 0
+                : failure?.Reason == "DeadlineExceeded" ? pod.Long("spec", "terminationGracePeriodSeconds") ?? 30 : 0;
             if (stoppedAt is null && grace > 0)
                 foreach (var container in containers) container.Signal(Posix.SigTerm);
             stoppedAt ??= DateTime.UtcNow;
@@ -359,7 +375,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
         {
             var values = new Dictionary<string, string> { ["HOSTNAME"] = pod.Name() };
             foreach (var variable in container.Spec.Items("env"))
-                values[variable.Text("name")!] = variable.Node("valueFrom") is { } source
+                values[variable.Text("name")!] = variable.At("valueFrom") is { } source
                     ? await Value(source) : Expand(variable.Text("value") ?? "", values);
             return values;
         }
@@ -372,12 +388,12 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
                 return (key.Success ? pod.Text("metadata", key.Groups[1].Value, key.Groups[2].Value)
                     : pod.Text(field.Split('.'))) ?? "";
             }
-            var secret = source.Node("secretKeyRef");
-            if ((secret ?? source.Node("configMapKeyRef")) is not { } reference) return "";
+            var secret = source.At("secretKeyRef");
+            if ((secret ?? source.At("configMapKeyRef")) is not { } reference) return "";
             var kind = secret is null ? "configmaps" : "secrets";
             var (owner, item) = (reference.Text("name")!, reference.Text("key")!);
             var text = (await kubelet.api.Find($"{Paths.Core(Namespace, kind)}/{owner}")).Text("data", item);
-            if (text is null && (bool?)reference.Node("optional") != true)
+            if (text is null && (bool?)reference.At("optional") != true)
                 throw new KeyNotFoundException($"couldn't find key {item} in {kind} {Namespace}/{owner}");
             return secret is null ? text ?? "" : Encoding.UTF8.GetString(Convert.FromBase64String(text ?? ""));
         }
@@ -392,7 +408,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
     sealed class Container(JsonObject spec, Action changed)
     {
         readonly Lock guard = new();
-        volatile JsonObject state = Json("""{"waiting": {}}""");
+        volatile JsonObject state = Json.Object("""{"waiting": {}}""");
         int pid;
 
         public JsonObject Spec => spec;
@@ -407,7 +423,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
 
         string? Id => pid == 0 ? null : $"process://{pid}";
 
-        public int? ExitCode => state.Number("terminated", "exitCode");
+        public int? ExitCode => (int?)state.Long("terminated", "exitCode");
 
         public void Wait((string Reason, string Message) why) => state = new JsonObject
         {
@@ -416,7 +432,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
 
         public void Start(string? script, Dictionary<string, string> environment, StringBuilder log)
         {
-            var words = (spec.Node("command") as JsonArray ?? []).Concat(spec.Node("args") as JsonArray ?? []);
+            var words = (spec.At("command") as JsonArray ?? []).Concat(spec.At("args") as JsonArray ?? []);
             List<string> command = script is not null ? ["/bin/sh", "-c", script]
                 : [.. words.Select(word => Expand(word!.ToString(), environment))];
             if (command.Count == 0 || !Executable(command[0]))
@@ -424,12 +440,11 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
                 Terminate(128, "StartError", $"\"{command.FirstOrDefault()}\": executable file not found in $PATH");
                 return;
             }
-            var start = new ProcessStartInfo("setsid", command)
-            {
-                RedirectStandardInput = true,
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-            };
+            // macOS has no setsid, but a perl that does the same.
+            var start = OperatingSystem.IsMacOS()
+                ? new ProcessStartInfo("perl", ["-MPOSIX", "-e", "POSIX::setsid(); exec @ARGV", .. command])
+                : new ProcessStartInfo("setsid", command);
+            start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
             // Nothing of what the tests were started with.
             start.Environment.Clear();
             start.Environment["PATH"] = Environment.GetEnvironmentVariable("PATH");

@@ -1,4 +1,4 @@
-// A small client of the Kubernetes API for the tests and their kubelet: paths and JSON in, JSON out. It shares nothing
+// A small client of the Kubernetes API for the kubelet and the tests: paths and JSON in, JSON out. It shares nothing
 // with the operator, so that a mistake there cannot hide here.
 
 using System.Net;
@@ -10,19 +10,22 @@ using System.Text;
 using System.Text.Json.Nodes;
 using k8s;
 
-namespace OMJobs.Tests.EndToEnd;
+namespace OMJobs.Sandbox;
 
 /// <summary>An answer that is not a success: the status code and the API server's own words.</summary>
 sealed class ApiException(HttpStatusCode code, string body) : Exception($"{(int)code}: {body}")
 {
     public HttpStatusCode Code => code;
 
+    /// <summary>The API server's message.</summary>
+    public string Words => JsonNode.Parse(body).Text("message") ?? body;
+
     /// <summary>Whether it is the API's or the connection's trouble, and not a mistake in here.</summary>
     public static bool Passes(Exception e) => e is ApiException or HttpRequestException or TaskCanceledException;
 }
 
 /// <summary>One line of a watch: ADDED, MODIFIED or DELETED, and the object.</summary>
-sealed record Change(string Type, JsonObject Object);
+sealed record Notice(string Type, JsonObject Object);
 
 /// <summary>The paths of the collections that the suite uses.</summary>
 static class Paths
@@ -39,33 +42,6 @@ static class Paths
     public static string OMJobs(string ns) => $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/omjobs";
 
     public static string OMJob(string ns, string name) => $"{OMJobs(ns)}/{name}";
-}
-
-/// <summary>Reading JSON without a cast per step; a path that is not there is null.</summary>
-static class JsonReading
-{
-    public static JsonNode? Node(this JsonNode? node, params ReadOnlySpan<string> path)
-    {
-        foreach (var step in path) node = (node as JsonObject)?[step];
-        return node;
-    }
-
-    public static string? Text(this JsonNode? node, params ReadOnlySpan<string> path) => node.Node(path)?.ToString();
-
-    public static int? Number(this JsonNode? node, params ReadOnlySpan<string> path) => (int?)node.Node(path);
-
-    public static DateTime? Time(this JsonNode? node, params ReadOnlySpan<string> path) =>
-        node.Text(path) is { } text ? DateTime.Parse(text, null).ToUniversalTime() : null;
-
-    public static IEnumerable<JsonObject> Items(this JsonNode? node, params ReadOnlySpan<string> path) =>
-        (node.Node(path) as JsonArray ?? []).OfType<JsonObject>();
-
-    public static string Name(this JsonNode? node) => node.Text("metadata", "name")!;
-
-    public static string Uid(this JsonNode? node) => node.Text("metadata", "uid")!;
-
-    public static IEnumerable<string> Finalizers(this JsonNode? node) =>
-        (node.Node("metadata", "finalizers") as JsonArray ?? []).Select(f => f!.ToString());
 }
 
 sealed class ApiClient : IDisposable
@@ -180,7 +156,7 @@ sealed class ApiClient : IDisposable
     }
 
     /// <summary>What the collection holds, then what changes; a gap is filled by listing again.</summary>
-    public async IAsyncEnumerable<Change> Watch(
+    public async IAsyncEnumerable<Notice> Watch(
         string path, [EnumeratorCancellation] CancellationToken stop = default)
     {
         var known = new Dictionary<string, JsonObject>();
@@ -193,12 +169,12 @@ sealed class ApiClient : IDisposable
                 version = list.Text("metadata", "resourceVersion");
                 var listed = list.Items("items").ToDictionary(o => o.Uid());
                 foreach (var (uid, gone) in known.ToList())
-                    if (!listed.ContainsKey(uid) && known.Remove(uid)) yield return new Change("DELETED", gone);
+                    if (!listed.ContainsKey(uid) && known.Remove(uid)) yield return new Notice("DELETED", gone);
                 foreach (var (uid, o) in listed)
                 {
                     // The items of a list do not say what they are.
                     o["kind"] = list.Text("kind")![..^"List".Length];
-                    yield return new Change(known.ContainsKey(uid) ? "MODIFIED" : "ADDED", o);
+                    yield return new Notice(known.ContainsKey(uid) ? "MODIFIED" : "ADDED", o);
                     known[uid] = o;
                 }
             }
@@ -219,7 +195,7 @@ sealed class ApiClient : IDisposable
                 if (change.Text("type") is "BOOKMARK") continue;
                 if (change.Text("type") is "DELETED") known.Remove(o.Uid());
                 else known[o.Uid()] = o;
-                yield return new Change(change.Text("type")!, o);
+                yield return new Notice(change.Text("type")!, o);
             }
         }
     }

@@ -1,0 +1,29 @@
+// The sandbox against the API server that OMJOB_TEST_KUBECONFIG names: the same requests, and what differs. Where the
+// two differ, the sandbox is wrong.
+
+using OMJobs.Tests.EndToEnd;
+using Xunit;
+
+namespace OMJobs.Tests.Conformance;
+
+public sealed class ConformanceTests(Cluster cluster)
+{
+    [Fact]
+    public async Task The_sandbox_answers_as_the_API_server_does()
+    {
+        var given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
+        Assert.SkipWhen(given is null, "OMJOB_TEST_KUBECONFIG names no API server to compare with");
+        _ = cluster; // has installed crd.yaml there
+        var stop = TestContext.Current.CancellationToken;
+        var store = new Sandbox.Store(TimeProvider.System, Random.Shared);
+        store.Load(await File.ReadAllTextAsync(Sandbox.Repository.File("crd.yaml"), stop));
+        await using var sandbox = await Sandbox.ApiServer.Start(store);
+        var requests = await File.ReadAllTextAsync(
+            Sandbox.Repository.File("OMJob.Tests/Sandbox/Conformance.txt"), stop);
+        var expected = Sandbox.Conformance.Run(await File.ReadAllTextAsync(given, stop), requests);
+        var actual = Sandbox.Conformance.Run(sandbox.Kubeconfig(), requests);
+        var differences = Sandbox.Conformance.Compare(await expected, await actual);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{(await expected).Count} answers");
+        Assert.Empty(differences);
+    }
+}
