@@ -64,27 +64,33 @@ static class Json
 
     // ----- reading: a step that is not there gives null
 
-    public static JsonNode? At(this JsonNode? node, string name) => (node as JsonObject)?[name];
-
-    public static JsonNode? At(this JsonNode? node, string name, string second) => node.At(name).At(second);
-
-    public static string? Text(this JsonNode? node, params ReadOnlySpan<string> path)
+    public static JsonNode? At(this JsonNode? node, params ReadOnlySpan<string> path)
     {
-        foreach (var step in path) node = node.At(step);
-        return node is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+        foreach (var step in path) node = (node as JsonObject)?[step];
+        return node;
     }
 
-    public static long? Long(this JsonNode? node, params ReadOnlySpan<string> path)
-    {
-        foreach (var step in path) node = node.At(step);
-        return node is JsonValue value && value.TryGetValue(out long n) ? n : null;
-    }
+    public static string? Text(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        node.At(path) is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+
+    public static long? Long(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        node.At(path) is not JsonValue value ? null
+        : value.TryGetValue(out long n) ? n : value.TryGetValue(out int small) ? small : null;
+
+    public static DateTime? Time(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        node.Text(path) is { } text ? DateTime.Parse(text, null).ToUniversalTime() : null;
+
+    public static string Name(this JsonNode? node) => node.Text("metadata", "name")!;
+
+    public static string Uid(this JsonNode? node) => node.Text("metadata", "uid")!;
+
+    public static List<string> Finalizers(this JsonNode? node) => node.At("metadata").Strings("finalizers");
 
     public static bool IsTrue(this JsonNode? node, string name) =>
         node.At(name) is JsonValue value && value.TryGetValue(out bool yes) && yes;
 
-    public static IEnumerable<JsonObject> Items(this JsonNode? node, string name) =>
-        (node.At(name) as JsonArray ?? []).OfType<JsonObject>();
+    public static IEnumerable<JsonObject> Items(this JsonNode? node, params ReadOnlySpan<string> path) =>
+        (node.At(path) as JsonArray ?? []).OfType<JsonObject>();
 
     public static List<string> Strings(this JsonNode? node, string name) =>
         [.. (node.At(name) as JsonArray ?? []).Select(n => n.Text() ?? "")];
