@@ -332,7 +332,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         var (released, failed) = (0, 0);
         foreach (var watch in namespaces.SelectMany(ns => (Watch[])[Watch.Pods(ns), Watch.Jobs(ns)]))
         {
-            var (listed, _) = await List(watch, found => ReleaseOne(found.ToHeld(Now)), stop);
+            var (listed, _) = await List(watch, found => ReleaseOne(Read(found, watch)), stop);
             if (!listed.Ok) Count(listed);
         }
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
@@ -396,7 +396,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
         Task Take(IApiObject found)
         {
-            if (See(found.ToHeld(Now)) is { } key) seen.Add(key);
+            if (See(Read(found, watch)) is { } key) seen.Add(key);
             return Task.CompletedTask;
         }
     }
@@ -444,16 +444,25 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             }
             var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
             metrics.LastEvent = Now;
-            if (change?.Type != "BOOKMARK") See(change?.Object?.ToHeld(Now), change?.Type == "DELETED");
-            watch.Version = change?.Object?.Metadata.ResourceVersion ?? watch.Version;
+            if (change?.Type != "BOOKMARK") See(Read(change?.Object, watch), change?.Type == "DELETED");
+            watch.Version = change?.Object?.Metadata?.ResourceVersion ?? watch.Version;
         }
-        // One unreadable object must not stop the others; neither the path nor the type tells a value.
-        catch (Exception e) when (e is JsonException or InvalidOperationException or NullReferenceException)
+        catch (JsonException e) // the path tells no value
         {
-            var where = (e as JsonException)?.Path ?? e.GetType().Name;
-            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, where);
+            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, e.Path);
         }
         return null;
+    }
+
+    /// <summary>What we hold of an object; null, and a line in the log, where it cannot be read: others can.</summary>
+    Held? Read(IApiObject? found, Watch watch)
+    {
+        try { return found?.ToHeld(Now); }
+        catch (InvalidOperationException) // a text that is no Unicode
+        {
+            log.LogError("Watch {Path}: unreadable object {Name}", watch.Path, found?.Metadata?.Name);
+            return null;
+        }
     }
 
     // ----- cache
@@ -1536,7 +1545,7 @@ sealed record Fact(string Action, string Message, bool Warning = false)
 
 interface IApiObject
 {
-    ObjectMeta Metadata { get; }
+    ObjectMeta? Metadata { get; }
     /// <summary>What we hold of it; null where it is no whole object.</summary>
     Held? ToHeld(DateTimeOffset now);
 }
@@ -1574,7 +1583,7 @@ sealed record ObjectMeta(
     DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
     Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
 
-sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Status) : IApiObject
+sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
     public Held? ToHeld(DateTimeOffset now) => ToJob();
 
@@ -1606,7 +1615,7 @@ sealed record JobObject(ObjectMeta Metadata, JsonElement Spec, JsonElement Statu
     }
 }
 
-sealed record PodObject(ObjectMeta Metadata, PodSpecObject? Spec, PodStatusObject? Status) : IApiObject
+sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObject? Status) : IApiObject
 {
     public Held? ToHeld(DateTimeOffset now) => ToPod(now);
 

@@ -234,4 +234,12 @@ public sealed partial class WatchTests
     [Theory, MemberData(nameof(Untakable))]
     public Task An_event_that_cannot_be_taken_does_not_hide_those_after_it(string what, string line) =>
         DoesNotHideTheNext(what, line);
+
+    [Fact]
+    public async Task An_object_of_a_list_that_cannot_be_read_does_not_hide_the_others()
+    {
+        var broken = Object("a", 7).Replace("Succeeded", "\\ud800", StringComparison.Ordinal);
+        await using var loop = new Loop { OnList = [_ => List(10, broken, Object("b", 8))] };
+        await loop.Until(() => loop.Seen("b"), "the one that can be read");
+    }
 }
