@@ -1826,7 +1826,7 @@ static class Paths
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
 {
-    /// <summary>A patch of one field of the metadata, refused with 409 for another UID or (if given) version.</summary>
+    /// <summary>A patch of one metadata field, refused for another UID (422) or, if given, version (409).</summary>
     public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
     {
         var meta = new JsonObject { ["uid"] = uid };
@@ -2102,6 +2102,8 @@ sealed record Reply(int Code, byte[] Body)
                 409 when status?.Reason == "AlreadyExists" => Outcome.Exists,
                 409 => Outcome.Conflict,
                 410 => Outcome.Gone,
+                // A patch that names the UID of an earlier object of that name.
+                422 when status?.Details?.Causes?.Exists(c => c?.Field == "metadata.uid") is true => Outcome.Conflict,
                 422 when !webhook && status?.Details is { Kind: "Pod", Causes.Count: > 0 } => Outcome.Invalid,
                 400 when !webhook && status?.Reason == "BadRequest" => Outcome.Invalid,
                 413 => Outcome.Invalid,

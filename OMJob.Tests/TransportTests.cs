@@ -418,6 +418,11 @@ static class StatusTexts
             "Invalid"
         },
         {
+            "a patch for another UID", 422, Status(422, "Invalid", "Pod \"a-main\" is invalid: metadata.uid",
+                """{"kind":"Pod","causes":[{"reason":"FieldValueInvalid","field":"metadata.uid"}]}"""),
+            "Conflict"
+        },
+        {
             "422 without causes", 422,
             Status(422, "Invalid", "Pod \"a-main\" is invalid", """{"kind":"Pod"}"""),
             "Refused"

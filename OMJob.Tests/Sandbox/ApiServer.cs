@@ -17,8 +17,9 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace OMJobs.Sandbox;
 
-/// <summary>Writes a pod's log: the pod, the query of the request (container, follow, tailLines …), where to.</summary>
-delegate Task PodLog(JsonObject pod, IReadOnlyDictionary<string, string> query, Stream output, CancellationToken stop);
+/// <summary>Writes a pod's log: the pod, the request's query (container, follow, tailLines …), where to.</summary>
+delegate Task PodLog(
+    JsonObject pod, IReadOnlyDictionary<string, string> query, Stream output, CancellationToken stop);
 
 sealed class ApiServer : IAsyncDisposable
 {
@@ -37,7 +38,7 @@ sealed class ApiServer : IAsyncDisposable
         builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = 3 * 1024 * 1024;
+            kestrel.Limits.MaxRequestBodySize = null; // the store says what is too large
             kestrel.Limits.Http2.MaxStreamsPerConnection = 1000;
             kestrel.Listen(IPAddress.Loopback, port, listen =>
             {
@@ -56,6 +57,9 @@ sealed class ApiServer : IAsyncDisposable
 
     /// <summary>The token of the kubeconfig.</summary>
     public string AdminToken { get; } = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(20));
+
+    /// <summary>The certificate that clients have to trust, as PEM.</summary>
+    public string Authority => authority.ExportCertificatePem();
 
     public Uri Address { get; private set; } = null!;
 
@@ -78,7 +82,7 @@ sealed class ApiServer : IAsyncDisposable
         - name: sandbox
           cluster:
             server: {{Address.ToString().TrimEnd('/')}}
-            certificate-authority-data: {{Convert.ToBase64String(Encoding.ASCII.GetBytes(authority.ExportCertificatePem()))}}
+            certificate-authority-data: {{Convert.ToBase64String(Encoding.ASCII.GetBytes(Authority))}}
         users:
         - name: sandbox
           user:
@@ -126,7 +130,7 @@ sealed class ApiServer : IAsyncDisposable
             else if (response.LogOf is { } pod) await WriteLog(context, pod, cut.Token);
             else await Write(context.Response, response, cut.Token);
         }
-        catch (Exception e) when (e is OperationCanceledException or IOException or Microsoft.AspNetCore.Http.BadHttpRequestException)
+        catch (Exception e) when (e is OperationCanceledException or IOException)
         {
             context.Abort(); // the client has gone, or we are going
         }
@@ -208,9 +212,9 @@ sealed class ApiServer : IAsyncDisposable
             }
             if (any) await response.Body.FlushAsync(stop);
             var until = (end < bookmark ? end : bookmark) - DateTime.UtcNow;
-            if (until > TimeSpan.Zero && !watch.Ended)
-                await Task.WhenAny(next, Task.Delay(until + TimeSpan.FromMilliseconds(1), stop));
-            stop.ThrowIfCancellationRequested();
+            if (until <= TimeSpan.Zero || watch.Ended) continue;
+            try { await next.WaitAsync(until + TimeSpan.FromMilliseconds(1), stop); }
+            catch (TimeoutException) { } // time for a bookmark, or to end
         }
     }
 

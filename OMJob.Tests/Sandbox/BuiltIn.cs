@@ -119,8 +119,8 @@ static class BuiltIn
             foreach (var (key, _) in o[field] as JsonObject ?? [])
                 if (key.Length == 0 || !key.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.'))
                     causes.Add(Cause.Text($"{field}[{key}]", key, "a valid config key must consist of alphanumeric " +
-                        "characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for " +
-                        "validation is '[-._a-zA-Z0-9]+')"));
+                        "characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used " +
+                        "for validation is '[-._a-zA-Z0-9]+')"));
     }
 
     static void ValidateCrd(JsonObject o, List<Cause> causes)

@@ -71,7 +71,8 @@ sealed partial class Conformance : IDisposable
     /// <summary>What differs, a text for each line; lines that differ on purpose are left out.</summary>
     public static List<string> Compare(List<Exchange> expected, List<Exchange> actual) =>
         [.. expected.Zip(actual).Where(p => p.First.Answer != p.Second.Answer && p.First.Omission is null)
-            .Select(p => $"{p.First.Section}: {p.First.Line}\n  expected {p.First.Answer}\n  actual   {p.Second.Answer}")];
+            .Select(p => $"{p.First.Section}: {p.First.Line}\n  expected {p.First.Answer}\n  actual   " +
+                p.Second.Answer)];
 
     async Task<IEnumerable<Exchange>> Do(string line)
     {
@@ -111,7 +112,7 @@ sealed partial class Conformance : IDisposable
         for (var i = 0; i < 100; i++) // until pods are admitted
         {
             var probe = "{metadata: {name: probe}, spec: {containers: [{name: a, image: a}]}}";
-            if ((await Send("", "POST", $"~pods?dryRun=All {probe}")).StartsWith("201", StringComparison.Ordinal)) break;
+            if ((await Send("", "POST", $"~pods?dryRun=All {probe}")).StartsWith("201")) break;
             await Task.Delay(50);
         }
     }
@@ -129,28 +130,32 @@ sealed partial class Conformance : IDisposable
         }
         watches.Clear();
         foreach (var path in (string[])["~pods", "~omjobs", "~configmaps"])
-            foreach (var item in ((await Json1("GET", Path(path))).Body as JsonObject).Items("items"))
+            foreach (var item in ((await Ask("GET", Path(path))).Body as JsonObject).Items("items"))
                 if (item.At("metadata", "finalizers") is not null)
-                    await Json1("PATCH", $"{Path(path)}/{item.Text("metadata", "name")}",
-                        Encoding.UTF8.GetBytes("""{"metadata": {"finalizers": null}}"""), "application/merge-patch+json");
-        await Json1("DELETE", $"/api/v1/namespaces/{ns}");
+                    await Send("", "PATCH:merge",
+                        $"{path}/{item.Text("metadata", "name")} {{metadata: {{finalizers: null}}}}");
+        await Ask("DELETE", $"/api/v1/namespaces/{ns}");
         answers.Clear();
         return seen;
     }
 
     // ----- requests
 
-    string Path(string path) => !path.StartsWith('~') ? path
-        : (path.StartsWith("~omjobs", StringComparison.Ordinal) || path.StartsWith("~cronomjobs", StringComparison.Ordinal)
-            ? "/apis/pipelines.openmetadata.org/v1/namespaces/" : "/api/v1/namespaces/") + $"{ns}/{path[1..]}";
+    string Path(string path)
+    {
+        if (!path.StartsWith('~')) return path;
+        var custom = path.StartsWith("~omjobs") || path.StartsWith("~cronomjobs");
+        return $"{(custom ? "/apis/pipelines.openmetadata.org/v1" : "/api/v1")}/namespaces/{ns}/{path[1..]}";
+    }
 
     async Task<string> Send(string save, string method, string rest)
     {
         var (path, body) = rest.IndexOf(' ') is var at and > 0 ? (rest[..at], rest[(at + 1)..].Trim()) : (rest, "");
         var (verb, type) = method.Split(':', 2) is [var v, var t] ? (v, t) : (method, "");
-        var answer = await Json1(verb, Path(Fill(path)), Body(body), type switch
+        var answer = await Ask(verb, Path(Fill(path)), Body(body), type switch
         {
-            "merge" or "json" or "strategic" => $"application/{(type == "strategic" ? "strategic-merge" : type)}-patch+json",
+            "merge" or "json" => $"application/{type}-patch+json",
+            "strategic" => "application/strategic-merge-patch+json",
             "apply" => "application/apply-patch+yaml",
             "table" or "" => "application/json",
             _ => type,
@@ -159,8 +164,8 @@ sealed partial class Conformance : IDisposable
         return $"{answer.Code} {Normal(answer.Body)}";
     }
 
-    async Task<(int Code, JsonNode? Body)> Json1(
-        string method, string path, byte[]? body = null, string type = "application/json", string accept = "application/json")
+    async Task<(int Code, JsonNode? Body)> Ask(string method, string path,
+        byte[]? body = null, string type = "application/json", string accept = "application/json")
     {
         using var request = new HttpRequestMessage(new(method), path);
         request.Headers.Accept.ParseAdd(accept);
@@ -175,7 +180,10 @@ sealed partial class Conformance : IDisposable
         using var _ = response;
         var bytes = await response.Content.ReadAsByteArrayAsync();
         try { return ((int)response.StatusCode, bytes.Length == 0 ? null : Json.Parse(bytes)); }
-        catch (JsonException) { return ((int)response.StatusCode, JsonValue.Create(Encoding.UTF8.GetString(bytes).Trim())); }
+        catch (JsonException)
+        {
+            return ((int)response.StatusCode, JsonValue.Create(Encoding.UTF8.GetString(bytes).Trim()));
+        }
     }
 
     string Fill(string text) => Reference().Replace(text.Replace("@ns", ns), m =>
@@ -210,8 +218,8 @@ sealed partial class Conformance : IDisposable
         var words = Fill(rest).Split(' ', 3);
         for (var i = 0; i < 600; i++)
         {
-            var (code, body) = await Json1("GET", Path(words[1]));
-            if ($"{code}" == words[0] && (words.Length < 3 || body!.ToJsonString().Contains(words[2]))) return null;
+            var (code, body) = await Ask("GET", Path(words[1]));
+            if ($"{code}" == words[0] && (words.Length < 3 || body!.ToJsonString().Contains(words[2]))) return "reached";
             await Task.Delay(50);
         }
         return "never";
@@ -236,8 +244,9 @@ sealed partial class Conformance : IDisposable
         {
             if (!path.Contains("resourceVersion"))
             {
-                var list = await Json1("GET", path);
-                path += $"{(path.Contains('?') ? '&' : '?')}resourceVersion={list.Body.Text("metadata", "resourceVersion")}";
+                var list = await Ask("GET", path);
+                path += (path.Contains('?') ? '&' : '?') + "resourceVersion=" +
+                    list.Body.Text("metadata", "resourceVersion");
             }
             path += "&watch=1&timeoutSeconds=60";
             using var response = await http.GetAsync(path, HttpCompletionOption.ResponseHeadersRead, stop);
@@ -280,12 +289,15 @@ sealed partial class Conformance : IDisposable
         switch (node)
         {
             case JsonObject map:
-                return new JsonObject(map.Where(f => !Private.Contains(f.Key) && !(f.Key == "secrets" && map.Text("kind") is null or "ServiceAccount"))
+                var kind = map.Text("kind");
+                return new JsonObject(map.Where(f => !Private.Contains(f.Key))
+                    .Where(f => f.Key != "secrets" || kind is not (null or "ServiceAccount"))
                     .OrderBy(f => f.Key, StringComparer.Ordinal)
                     .Select(f => KeyValuePair.Create(f.Key, Tidy(f.Value, f.Key)))
                     .Where(f => !(f.Key is "volumes" or "volumeMounts" && f.Value is JsonArray { Count: 0 })));
             case JsonArray list when field is "verbs" or "resources" or "causes": // in any order
-                return new JsonArray([.. list.Select(i => Tidy(i, "")).DistinctBy(i => i!.ToJsonString())
+                return new JsonArray([.. list.Select(i => Tidy(i, ""))
+                    .DistinctBy(i => i!.ToJsonString())
                     .OrderBy(i => i!.ToJsonString(), StringComparer.Ordinal)]);
             case JsonArray list:
                 return new JsonArray([.. list.Where(i => !IsToken(i)).Select(i => Tidy(i, ""))]);
@@ -294,7 +306,7 @@ sealed partial class Conformance : IDisposable
         }
     }
 
-    /// <summary>The volume of a service account's token, and the ConfigMap with the CA, which nobody here needs.</summary>
+    /// <summary>The volume of a service account's token, and the ConfigMap of the CA: nobody here needs them.</summary>
     static bool IsToken(JsonNode? item) =>
         item.Text("name")?.StartsWith("default-token-", StringComparison.Ordinal) is true
         || item.Text("metadata", "name") == "kube-root-ca.crt";
@@ -303,7 +315,7 @@ sealed partial class Conformance : IDisposable
     {
         if (field is "resourceVersion") return "<version>";
         if (field is "continue" or "token" && text.Length > 0) return $"<{field}>";
-        text = text.Replace(ns, "<ns>");
+        if (ns.Length > 0) text = text.Replace(ns, "<ns>");
         text = Uid().Replace(text, "<uid>");
         text = Time().Replace(text, "<time>");
         text = Generated().Replace(text, "gen-<suffix>");
@@ -325,7 +337,9 @@ sealed partial class Conformance : IDisposable
     [GeneratedRegex(@"[Gg]en[-_][bcdfghjklmnpqrstvwxz2456789]{5}(?![a-z0-9])")]
     private static partial Regex Generated();
     // What a Go decoder says of a wrong type, or a Go differ of two pods, is its own.
-    [GeneratedRegex(@"(cannot be handled as a \w+: (?!no kind)|existing tolerations\)\n|json parse error: |continue key is not valid: |in record \(|current: |resource version: 1 \(|patch: Invalid value: |Invalid value: (?=""{\\""api)).*", RegexOptions.Singleline)]
+    [GeneratedRegex(@"(cannot be handled as a \w+: (?!no kind)|existing tolerations\)\n|json parse error: |" +
+        @"continue key is not valid: |in record \(|current: |resource version: 1 \(|patch: Invalid value: |" +
+        @"Invalid value: (?=""{\\""api)).*", RegexOptions.Singleline)]
     private static partial Regex Decoding();
     [GeneratedRegex(@", (?=metadata|spec|status|kind|type|data|involved|report|action)")]
     private static partial Regex Next();

@@ -2,7 +2,6 @@
 // end of namespaces, default service accounts, the status of quotas and of CustomResourceDefinitions. Each write notes
 // which objects have to be looked at; RunController looks at one. A simulation may put other things in between.
 
-using System.Globalization;
 using System.Text.Json.Nodes;
 
 namespace OMJobs.Sandbox;
@@ -74,6 +73,7 @@ sealed partial class Store
         if (change.After is null || change.Shown.At("metadata", "deletionTimestamp") is not null)
             foreach (var dependent in dependents.GetValueOrDefault(uid) ?? []) EnqueueUid(dependent);
         if (change.After is null && dependents.GetValueOrDefault(uid) is { Count: 0 }) dependents.Remove(uid);
+        if (type.IsCustom && change.After is null) Enqueue(Definitions, type.Qualified);
         if (!type.Namespaced) return;
         var ns = key[..key.IndexOf('/')];
         foreach (var quota in InNamespace(Core("resourcequotas"), ns))
@@ -86,12 +86,14 @@ sealed partial class Store
         if (Find(type, key) is not { } o) return;
         if (type.IsNamespace) LookAtNamespace(key, o);
         else if (type.Plural == "resourcequotas") WriteQuotaStatus(key, o);
+        else if (type.Plural == ResourceType.CrdPlural && IsDeleting(o)) CleanUp(type, key, o);
         if (Find(type, key) is { } still) Collect(type, key, still);
     }
 
     // ----- garbage collection
 
-    static bool HasFinalizer(JsonObject o, string finalizer) => o["metadata"].Strings("finalizers").Contains(finalizer);
+    static bool HasFinalizer(JsonObject o, string finalizer) =>
+        o["metadata"].Strings("finalizers").Contains(finalizer);
 
     static bool IsDeleting(JsonObject o) => o.At("metadata", "deletionTimestamp") is not null;
 
@@ -133,7 +135,8 @@ sealed partial class Store
             // A kind that nobody knows is not known to be gone.
             if (TypeOfKind(reference.Text("apiVersion") ?? "", reference.Text("kind") ?? "") is not { } kind) return;
             var owner = Find(kind, kind.Key(ns, reference.Text("name") ?? ""));
-            if (owner is null || owner.Text("metadata", "uid") != reference.Text("uid")) gone.Add(reference.Text("uid"));
+            var uid = reference.Text("uid");
+            if (owner is null || owner.Text("metadata", "uid") != uid) gone.Add(uid);
             else if (WaitsForDependents(owner)) waits++;
             else stays++;
         }
@@ -249,7 +252,7 @@ sealed partial class Store
             status["hard"] = hard.DeepClone();
             var used = hard.Select(l => (l.Key, Used: Used(l.Key, key[..key.IndexOf('/')])))
                 .Where(l => l.Used is not null)
-                .Select(l => KeyValuePair.Create(l.Key, (JsonNode?)l.Used!.Value.ToString(CultureInfo.InvariantCulture)));
+                .Select(l => KeyValuePair.Create(l.Key, (JsonNode?)$"{l.Used}"));
             status["used"] = new JsonObject(used);
         }
         next["status"] = status;
@@ -258,16 +261,26 @@ sealed partial class Store
 
     // ----- CustomResourceDefinitions
 
+    const string Cleanup = "customresourcecleanup.apiextensions.k8s.io";
+
+    /// <summary>A definition goes once the last of its objects has gone.</summary>
+    void CleanUp(ResourceType type, string key, JsonObject crd)
+    {
+        foreach (var defined in ResourceType.Defined(crd).Take(1))
+        {
+            foreach (var (instance, o) in objects[defined.Qualified].ToArray())
+                Delete(defined, instance, o, new() { Propagation = "Background" });
+            if (objects[defined.Qualified].Count > 0) return;
+        }
+        if (HasFinalizer(crd, Cleanup)) RemoveFinalizer(type, key, crd, Cleanup);
+    }
+
     /// <summary>Serves what a definition defines, from the write that makes it on, and says so in its status.</summary>
     void Define(JsonObject? before, JsonObject? after)
     {
         if (before is not null)
         {
-            var plural = before.Text("spec", "names", "plural")!;
-            types.Remove((before.Text("spec", "group")!, plural));
-            if (after is null)
-                foreach (var type in ResourceType.Defined(before))
-                    foreach (var (key, o) in objects[type.Qualified].ToArray()) Commit(type, key, o, null);
+            types.Remove((before.Text("spec", "group")!, before.Text("spec", "names", "plural")!));
         }
         if (after is null) return;
         foreach (var type in ResourceType.Defined(after)) AddType(type);

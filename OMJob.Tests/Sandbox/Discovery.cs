@@ -14,8 +14,9 @@ static class Discovery
         JsonObject? body = path switch
         {
             "/version" => Json.Object("""
-                {"major": "1", "minor": "32", "gitVersion": "v1.32.0-omjob-sandbox", "gitCommit": "", "gitTreeState": "",
-                 "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": ""}
+                {"major": "1", "minor": "32", "gitVersion": "v1.32.0-omjob-sandbox", "gitCommit": "",
+                 "gitTreeState": "", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "",
+                 "platform": ""}
                 """),
             "/api" => Json.Object("""{"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}"""),
             "/apis" => Groups(store),
@@ -135,7 +136,10 @@ static class Discovery
             // That PATCH knows fieldValidation tells kubectl to leave validation to the server.
             paths[path] = new JsonObject
             {
-                ["get"] = new JsonObject { ["x-kubernetes-group-version-kind"] = kind.Clone(), ["x-kubernetes-action"] = "get" },
+                ["get"] = new JsonObject
+                {
+                    ["x-kubernetes-group-version-kind"] = kind.Clone(), ["x-kubernetes-action"] = "get",
+                },
                 ["patch"] = new JsonObject
                 {
                     ["x-kubernetes-group-version-kind"] = kind,

@@ -68,7 +68,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             var going = workers.ContainsKey(pod.Uid());
             var text = Logs(pod.Text("metadata", "namespace")!, pod.Name());
             if (written == 0 && int.TryParse(query.GetValueOrDefault("tailLines"), out var tail))
-                written = text.Length - string.Concat(text.Split('\n').SkipLast(1).TakeLast(tail).Select(l => l + "\n")).Length;
+                written = text.Length - text.Split('\n').SkipLast(1).TakeLast(tail).Sum(line => line.Length + 1);
             await output.WriteAsync(Encoding.UTF8.GetBytes(text[written..]), stop);
             await output.FlushAsync(stop);
             written = text.Length;

@@ -140,9 +140,13 @@ static class Patch
     static void Set(JsonObject result, string field, JsonNode? value, JsonObject patch, Schema? schema)
     {
         if (value is null) result.Remove(field);
-        else if (value is JsonObject map) result[field] = Strategic(result[field] as JsonObject ?? [], map, schema);
+        else if (value is JsonObject map)
+            result[field] = Strategic(result[field] as JsonObject ?? [], map, schema);
         else if (value is JsonArray list && schema?.MergeKey is not null)
-            result[field] = MergeList(result[field] as JsonArray ?? [], list, patch[Order + field] as JsonArray, schema);
+        {
+            var order = patch[Order + field] as JsonArray;
+            result[field] = MergeList(result[field] as JsonArray ?? [], list, order, schema);
+        }
         else result[field] = value.DeepClone();
     }
 
@@ -158,7 +162,8 @@ static class Patch
             wanted.Find(w => Json.Same(Id(w), Id(c))) is JsonObject change && c is JsonObject map
                 ? Strategic(map, change, schema?.Item) : c?.DeepClone()).ToList();
         foreach (var item in wanted)
-            if (!merged.Exists(m => Json.Same(Id(m), Id(item)))) merged.Add(item is JsonObject o ? Plain(o) : item?.DeepClone());
+            if (!merged.Exists(m => Json.Same(Id(m), Id(item))))
+                merged.Add(item is JsonObject o ? Plain(o) : item?.DeepClone());
         var places = (order ?? new JsonArray([.. wanted.Select(w => w?.DeepClone())])).Select(Id).ToList();
         int Place(JsonNode? item) => places.FindIndex(p => Json.Same(p, Id(item)));
         var own = merged.Where(m => Place(m) >= 0).OrderBy(Place).ToList();
@@ -167,7 +172,7 @@ static class Patch
         return Interleave(others, own, item => before.FindIndex(b => Json.Same(b, Id(item))));
     }
 
-    /// <summary>Both keep their order; what was there before keeps its place towards the others as far as it can.</summary>
+    /// <summary>Both keep their order; towards each other they stand as they did before, if both were there.</summary>
     static JsonArray Interleave(List<JsonNode?> others, List<JsonNode?> own, Func<JsonNode?, int> before)
     {
         var result = new JsonArray();

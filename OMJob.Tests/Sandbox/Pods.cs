@@ -31,7 +31,8 @@ static class Pods
         foreach (var volume in spec.Items("volumes")) SetVolumeDefaults(volume);
         var status = pod.Child("status");
         status.Default("phase", "Pending");
-        if (status.Text("podIP") is { Length: > 0 } ip) status.Default("podIPs", new JsonArray(new JsonObject { ["ip"] = ip }));
+        if (status.Text("podIP") is { Length: > 0 } ip)
+            status.Default("podIPs", new JsonArray(new JsonObject { ["ip"] = ip }));
     }
 
     static void SetContainerDefaults(JsonObject container)

@@ -6,6 +6,17 @@ using System.Text.RegularExpressions;
 
 namespace OMJobs.Sandbox;
 
+/// <summary>Where in an object something is. Text is made of it only when something is wrong there.</summary>
+sealed class FieldPath(FieldPath? parent, string step)
+{
+    public static FieldPath Root { get; } = new(null, "");
+    public bool IsRoot => parent is null;
+    public FieldPath Field(string name) => new(this, name);
+    public FieldPath Item(int index) => new(this, $"[{index}]");
+    public override string ToString() =>
+        parent is null || parent.IsRoot ? step : step[0] == '[' ? $"{parent}{step}" : $"{parent}.{step}";
+}
+
 sealed class Schema
 {
     static readonly Dictionary<string, Schema> BuiltIn = [];
@@ -108,7 +119,7 @@ sealed class Schema
     // ----- custom resources
 
     /// <summary>Drops what the schema does not list; the paths of what was dropped go into the list.</summary>
-    public void Prune(JsonNode? node, string path, List<string> dropped, bool root = false)
+    public void Prune(JsonNode? node, FieldPath path, List<string> dropped, bool root = false)
     {
         switch (node)
         {
@@ -116,17 +127,16 @@ sealed class Schema
                 foreach (var (field, value) in map.ToArray())
                 {
                     if (root && field is "apiVersion" or "kind" or "metadata") continue;
-                    var at = path.Length == 0 ? field : $"{path}.{field}";
-                    if (Field(field) is { } known) known.Prune(value, at, dropped);
+                    if (Field(field) is { } known) known.Prune(value, path.Field(field), dropped);
                     else if (!preserve)
                     {
                         map.Remove(field);
-                        dropped.Add(at);
+                        dropped.Add($"{path.Field(field)}");
                     }
                 }
                 break;
             case JsonArray list when items is not null:
-                for (var i = 0; i < list.Count; i++) items.Prune(list[i], $"{path}[{i}]", dropped);
+                for (var i = 0; i < list.Count; i++) items.Prune(list[i], path.Item(i), dropped);
                 break;
         }
     }
@@ -147,7 +157,7 @@ sealed class Schema
                 if (properties?.ContainsKey(field) is not true) values.SetDefaults(value);
     }
 
-    public void Validate(JsonNode? node, string path, List<Cause> causes)
+    public void Validate(JsonNode? node, FieldPath path, List<Cause> causes)
     {
         if (node is null && nullable) return;
         var actual = Json.TypeName(node);
@@ -156,11 +166,13 @@ sealed class Schema
         if (!right)
         {
             var wanted = intOrString ? "integer,string" : type;
-            causes.Add(Cause.Text(path, actual, $"{path} in body must be of type {wanted}: {Cause.Quote(actual)}"));
+            causes.Add(Cause.Text(
+                $"{path}", actual, $"{path} in body must be of type {wanted}: {Cause.Quote(actual)}"));
             return;
         }
         if (allowed is not null && !allowed.Any(a => Json.Same(a, node)))
-            causes.Add(Cause.NotSupported(path, Show(node), allowed.Select(a => a.Text() ?? a?.ToJsonString() ?? "")));
+            causes.Add(Cause.NotSupported(
+                $"{path}", Show(node), allowed.Select(a => a.Text() ?? a?.ToJsonString() ?? "")));
         switch (node)
         {
             case JsonObject map: ValidateObject(map, path, causes); break;
@@ -170,28 +182,26 @@ sealed class Schema
         }
     }
 
-    void ValidateObject(JsonObject map, string path, List<Cause> causes)
+    void ValidateObject(JsonObject map, FieldPath path, List<Cause> causes)
     {
-        string At(string field) => path.Length == 0 ? field : $"{path}.{field}";
         foreach (var field in required)
-            if (!map.ContainsKey(field)) causes.Add(Cause.Required(At(field)));
+            if (!map.ContainsKey(field)) causes.Add(Cause.Required($"{path.Field(field)}"));
         foreach (var (field, value) in map)
-            if ((path.Length > 0 || field is not "metadata") && Field(field) is { } schema)
-                schema.Validate(value, At(field), causes);
+            if ((!path.IsRoot || field is not "metadata") && Field(field) is { } schema)
+                schema.Validate(value, path.Field(field), causes);
     }
 
-    void ValidateArray(JsonArray list, string path, List<Cause> causes)
+    void ValidateArray(JsonArray list, FieldPath path, List<Cause> causes)
     {
-        if (list.Count < minItems)
-            causes.Add(Cause.Invalid(path, $"{list.Count}", $"{path} in body should have at least {minItems} items"));
-        if (list.Count > maxItems)
-            causes.Add(Cause.Invalid(path, $"{list.Count}", $"{path} in body should have at most {maxItems} items"));
+        void Add(string detail) => causes.Add(Cause.Invalid($"{path}", $"{list.Count}", $"{path} in body {detail}"));
+        if (list.Count < minItems) Add($"should have at least {minItems} items");
+        if (list.Count > maxItems) Add($"should have at most {maxItems} items");
         foreach (var item in list) items?.Validate(item, path, causes); // the place in the list is not told
     }
 
-    void ValidateText(string text, string path, List<Cause> causes)
+    void ValidateText(string text, FieldPath path, List<Cause> causes)
     {
-        void Add(string detail) => causes.Add(Cause.Text(path, text, $"{path} in body {detail}"));
+        void Add(string detail) => causes.Add(Cause.Text($"{path}", text, $"{path} in body {detail}"));
         if (text.Length < minLength) Add($"should be at least {minLength} chars long");
         if (text.Length > maxLength) Add($"should be at most {maxLength} chars long");
         if (pattern?.IsMatch(text) is false) Add($"should match '{pattern}'");
@@ -199,10 +209,10 @@ sealed class Schema
             Add($"must be of type date-time: {Cause.Quote(text)}");
     }
 
-    void ValidateNumber(JsonValue value, string path, List<Cause> causes)
+    void ValidateNumber(JsonValue value, FieldPath path, List<Cause> causes)
     {
         if (Real(value) is not { } n) return;
-        void Add(string detail) => causes.Add(Cause.Invalid(path, Show(value), $"{path} in body {detail}"));
+        void Add(string detail) => causes.Add(Cause.Invalid($"{path}", Show(value), $"{path} in body {detail}"));
         if (n < minimum || exclusiveMinimum && n == minimum)
             Add($"should be greater than {(exclusiveMinimum ? "" : "or equal to ")}{minimum}");
         if (n > maximum || exclusiveMaximum && n == maximum)
@@ -246,7 +256,7 @@ sealed class Schema
     /// Brings an object into the form that decoding it into its Go type and encoding it again would give: unknown
     /// fields, nulls and empty optional values go, quantities and times become canonical. Throws FormatException.
     /// </summary>
-    public JsonNode? Canonical(JsonNode? node, string path, List<string> dropped)
+    public JsonNode? Canonical(JsonNode? node, FieldPath path, List<string> dropped)
     {
         if (name?.EndsWith(".Quantity", StringComparison.Ordinal) is true) return CanonicalQuantity(node, path);
         if (type is "" || node is null) return node;
@@ -260,8 +270,7 @@ sealed class Schema
             case JsonArray list when items is not null:
                 for (var i = 0; i < list.Count; i++)
                 {
-                    var at = $"{path}[{i}]";
-                    var item = items.Canonical(list[i], at, dropped) ?? items.Zero();
+                    var item = items.Canonical(list[i], path.Item(i), dropped) ?? items.Zero();
                     if (!ReferenceEquals(item, list[i])) list[i] = item;
                 }
                 break;
@@ -271,7 +280,7 @@ sealed class Schema
         return node;
     }
 
-    void CanonicalObject(JsonObject map, string path, List<string> dropped)
+    void CanonicalObject(JsonObject map, FieldPath path, List<string> dropped)
     {
         var always = name is null ? null : AlwaysThere.GetValueOrDefault(name);
         foreach (var (field, value) in always ?? [])
@@ -279,15 +288,15 @@ sealed class Schema
         if (properties is null && values is null) return; // free form
         foreach (var (field, value) in map.ToArray())
         {
-            var at = path.Length == 0 ? field : $"{path}.{field}";
             if (Field(field) is not { } known)
             {
                 map.Remove(field);
-                dropped.Add(at);
+                dropped.Add($"{path.Field(field)}");
                 continue;
             }
-            var next = known.Canonical(value, at, dropped);
-            var keep = next is not null && (values is not null || required.Contains(field) || !known.IsNothing(field, next));
+            var next = known.Canonical(value, path.Field(field), dropped);
+            var keep = next is not null
+                && (values is not null || required.Contains(field) || !known.IsNothing(field, next));
             if (values is not null && next is null) (next, keep) = (known.Zero(), true);
             if (!keep && always?[field] is null) map.Remove(field);
             else if (!ReferenceEquals(next, value)) map[field] = next;
@@ -317,7 +326,7 @@ sealed class Schema
         _ => null,
     };
 
-    static JsonValue? CanonicalQuantity(JsonNode? node, string path)
+    static JsonValue? CanonicalQuantity(JsonNode? node, FieldPath path)
     {
         if (node is null) return null;
         var text = node.Text() ?? (node is JsonValue ? node.ToJsonString() : "");
@@ -326,7 +335,7 @@ sealed class Schema
                 + @"'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
     }
 
-    JsonValue? CanonicalTime(JsonValue value, string path)
+    JsonValue? CanonicalTime(JsonValue value, FieldPath path)
     {
         if (Json.ReadTime(value.Text()) is not { } at)
             throw new FormatException($"{path}: cannot parse {value.ToJsonString()} as a time");
@@ -334,7 +343,7 @@ sealed class Schema
             ? at.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", null) : Json.Time(at));
     }
 
-    static JsonValue CanonicalBytes(JsonValue value, string path)
+    static JsonValue CanonicalBytes(JsonValue value, FieldPath path)
     {
         try { return JsonValue.Create(Convert.ToBase64String(Convert.FromBase64String(value.Text() ?? ""))); }
         catch (FormatException) { throw new FormatException($"{path}: illegal base64 data"); }
@@ -349,7 +358,8 @@ sealed record Quantity(decimal Value, bool Binary)
 
     public static Quantity? Parse(string text)
     {
-        var match = Regex.Match(text, @"^([+-]?[0-9]+\.?[0-9]*|[+-]?\.[0-9]+)([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]+)$");
+        var match = Regex.Match(
+            text, @"^([+-]?[0-9]+\.?[0-9]*|[+-]?\.[0-9]+)([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]+)$");
         if (!match.Success || match.Groups[1].Length > 25) return null;
         var number = decimal.Parse(match.Groups[1].Value, null);
         var suffix = match.Groups[2].Value;

@@ -68,8 +68,10 @@ sealed class Selector
         for (var at = 0; at < tokens.Count; at++)
         {
             labels.Add(ParseOne(tokens, ref at));
-            if (at < tokens.Count && tokens[at] != ",") throw Bad($"found '{tokens[at]}', expected: ',' or 'end of string'");
-            if (at == tokens.Count - 1) throw Refuse.BadRequest("found '', expected: identifier after ','");
+            if (at < tokens.Count && tokens[at] != ",")
+                throw Bad($"found '{tokens[at]}', expected: ',' or 'end of string'");
+            if (at == tokens.Count - 1)
+                throw Refuse.BadRequest("found '', expected: identifier after ','");
         }
     }
 

@@ -43,6 +43,23 @@ sealed partial class Store
         Compact();
     }
 
+    /// <summary>
+    /// A store that begins with what another one holds, but for its history: making a template once and copying it is
+    /// much faster than filling a store each time. Objects are shared, for they never change.
+    /// </summary>
+    public Store(Store template, TimeProvider time, Random random, int historyLimit = 10_000)
+    {
+        (this.time, this.random, this.historyLimit) = (time, random, historyLimit);
+        lock (template.gate)
+        {
+            foreach (var (name, versions) in template.types) types[name] = [.. versions];
+            foreach (var (name, all) in template.objects) objects[name] = new(all, StringComparer.Ordinal);
+            foreach (var (uid, at) in template.byUid) byUid[uid] = at;
+            foreach (var (uid, all) in template.dependents) dependents[uid] = [.. all];
+            version = compacted = template.version;
+        }
+    }
+
     /// <summary>Called after each write, under the store's lock: whoever watches may look again.</summary>
     public event Action<Change>? Changed;
 
@@ -69,13 +86,13 @@ sealed partial class Store
         }
     }
 
-    /// <summary>Adds CustomResourceDefinitions and whatever else a YAML text holds. Throws where one is refused.</summary>
+    /// <summary>Creates what a YAML text holds, CustomResourceDefinitions say. Throws where one is refused.</summary>
     public void Load(string yaml)
     {
         foreach (var document in Json.Yaml(yaml))
         {
             var at = document.Text("apiVersion")!;
-            var type = types.Values.SelectMany(t => t).First(t => t.ApiVersion == at && t.Kind == document.Text("kind"));
+            var type = TypeOfKind(at, document.Text("kind")!)!;
             var ns = document.Text("metadata", "namespace") ?? "default";
             var answer = Handle(new("POST", PathOf(type, ns)) { Body = document.Bytes() });
             if (!answer.Ok) throw new InvalidOperationException(answer.Body.Text("message"));
@@ -114,6 +131,8 @@ sealed partial class Store
 
     ResourceType? TypeOfKind(string apiVersion, string kind) =>
         Types.FirstOrDefault(t => t.ApiVersion == apiVersion && t.Kind == kind);
+
+    ResourceType Definitions => TypeOf("apiextensions.k8s.io", "v1", ResourceType.CrdPlural)!;
 
     ResourceType Core(string plural) => TypeOf("", "v1", plural)!;
 
@@ -157,6 +176,8 @@ sealed partial class Store
 
     // ----- reading
 
+    const int MostBytes = 3 * 1024 * 1024, MostStored = 3 * 512 * 1024;
+
     sealed record Target(ResourceType Type, string Namespace, string Name, string Subresource)
     {
         public string Key => Type.Key(Namespace, Name);
@@ -165,8 +186,12 @@ sealed partial class Store
     Response Route(Request request)
     {
         if (Discovery.Answer(this, request) is { } answer) return answer;
+        if (request.Body.Length > MostBytes)
+            throw Refuse.With(413, "RequestEntityTooLarge", $"Request entity too large: limit is {MostBytes}", null);
+        if (request.Body.Length > MostStored) throw Refuse.Internal("etcdserver: request is too large");
         if (Parse(request.Path) is not { } target)
-            return request.Path.Split('/') is ["", "apis", var group, ..] && !Types.Any(t => t.Group == group && !t.IsCustom)
+            return request.Path.Split('/') is ["", "apis", var group, ..]
+                && !Types.Any(t => t.Group == group && !t.IsCustom)
                 ? new(404, []) { PlainText = "404 page not found" } : throw Refuse.NoRoute();
         var (type, name, sub) = (target.Type, target.Name, target.Subresource);
         if (type.Namespaced && target.Namespace.Length == 0 && name.Length > 0) throw Refuse.NoRoute();
@@ -321,7 +346,7 @@ sealed partial class Store
         return new(200, []) { Watch = watcher };
     }
 
-    /// <summary>The change at a place in all of history; null at its end, Expired where it is no longer there.</summary>
+    /// <summary>The change at a place in all of history; null at its end, Expired where it is forgotten.</summary>
     internal (Change? Change, bool Expired) ChangeAt(ref long place, long after)
     {
         lock (gate)
@@ -347,7 +372,7 @@ readonly record struct WatchEvent(string Type, JsonObject Object)
         $"{{\"type\":\"{Type}\",\"object\":{Encoding.UTF8.GetString(Object.Bytes())}}}\n");
 }
 
-/// <summary>A watch: a place in history that moves on with each event that is taken. Not for use by two at once.</summary>
+/// <summary>A watch: a place in history that moves on with each event that is taken, by one taker.</summary>
 sealed class Watcher(
     Store store, ResourceType type, string ns, Selector selector, IEnumerable<JsonObject> first, long from)
 {

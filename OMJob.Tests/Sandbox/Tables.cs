@@ -106,7 +106,8 @@ static class Tables
 
     static Column Text(string name, params string[] path) => new(name, (o, _) => o.Text(path) ?? "");
 
-    static Column Or(string name, params string[] path) => new(name, (o, _) => o.Text(path) is { Length: > 0 } text ? text : "<none>");
+    static Column Or(string name, params string[] path) =>
+        new(name, (o, _) => o.Text(path) is { Length: > 0 } text ? text : "<none>");
 
     static Column Count(string name, params string[] fields) => new(name, (o, _) =>
         fields.Sum(f => o[f] switch { JsonObject map => (long)map.Count, JsonArray list => list.Count, _ => 0 }));
@@ -121,7 +122,8 @@ static class Tables
         if (s < -1) return "<invalid>";
         if (s < 0) return "0s";
         if (s < 120) return $"{s}s";
-        string Two(long whole, string unit, long rest, string small) => rest == 0 ? $"{whole}{unit}" : $"{whole}{unit}{rest}{small}";
+        static string Two(long whole, string unit, long rest, string small) =>
+            rest == 0 ? $"{whole}{unit}" : $"{whole}{unit}{rest}{small}";
         var (m, h, d) = (s / 60, s / 3600, s / 86400);
         if (m < 10) return Two(m, "m", s % 60, "s");
         if (m < 180) return $"{m}m";
@@ -195,7 +197,8 @@ static class Tables
         new("Last Seen", (o, now) => Since(First(o, "lastTimestamp", "eventTime"), now)),
         Text("Type", "type"),
         Text("Reason", "reason"),
-        new("Object", (o, _) => $"{o.Text("involvedObject", "kind")?.ToLowerInvariant()}/{o.Text("involvedObject", "name")}"),
+        new("Object", (o, _) =>
+            $"{o.Text("involvedObject", "kind")?.ToLowerInvariant()}/{o.Text("involvedObject", "name")}"),
         Text("+Subobject", "involvedObject", "fieldPath"),
         new("+Source", (o, _) => string.Join(", ", new[] { o.Text("source", "component") is { Length: > 0 } source
             ? source : o.Text("reportingComponent"), o.Text("source", "host") }.Where(s => !string.IsNullOrEmpty(s)))),
@@ -244,7 +247,8 @@ static class Tables
         {
             Type = c.Text("type")!,
             Format = c.Text("format") ?? "",
-            Description = c.Text("description") ?? "Custom resource definition column (in JSONPath format): " + c.Text("jsonPath"),
+            Description = c.Text("description")
+                ?? "Custom resource definition column (in JSONPath format): " + c.Text("jsonPath"),
         }),
     ];
 

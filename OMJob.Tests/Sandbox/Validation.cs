@@ -167,15 +167,16 @@ static class Validation
             if (!owner.IsTrue("controller")) continue;
             var name = owner.Text("name") ?? "";
             if (controller is not null)
-                causes.Add(Cause.Invalid(path, "[]v1.OwnerReference{…}", "Only one reference can have Controller set " +
-                    $"to true. Found \"true\" in references for {controller} and {name}"));
+                causes.Add(Cause.Invalid(path, "[]v1.OwnerReference{…}", "Only one reference can have Controller " +
+                    $"set to true. Found \"true\" in references for {controller} and {name}"));
             controller ??= name;
         }
     }
 
     static void Finalizer(string finalizer, List<Cause> causes)
     {
-        foreach (var wrong in QualifiedName(finalizer)) causes.Add(Cause.Text("metadata.finalizers", finalizer, wrong));
+        foreach (var wrong in QualifiedName(finalizer))
+            causes.Add(Cause.Text("metadata.finalizers", finalizer, wrong));
     }
 
     static void CoreFinalizers(List<string> finalizers, List<Cause> causes)

@@ -15,8 +15,11 @@ sealed partial class Store
     static JsonNode? ReadBody(Request request, string kind)
     {
         var body = request.Body.Span;
+        if (request.ContentType == "application/vnd.kubernetes.protobuf" && Protobuf.Decode(body) is { } decoded)
+            return decoded;
         if (request.ContentType is not ("application/json" or "application/yaml" or ""))
-            throw Refuse.MediaType(Accepted + "application/json, application/yaml, application/vnd.kubernetes.protobuf");
+            throw Refuse.MediaType(
+                Accepted + "application/json, application/yaml, application/vnd.kubernetes.protobuf");
         try
         {
             return request.ContentType == "application/yaml"
@@ -45,8 +48,8 @@ sealed partial class Store
     {
         var type = target.Type;
         if (ReadBody(request, type.Kind) is not JsonObject o)
-            throw Refuse.BadRequest($"the object provided is unrecognized (must be of type {type.Kind}): couldn't get " +
-                "version/kind; json parse error: json: cannot unmarshal into an object");
+            throw Refuse.BadRequest($"the object provided is unrecognized (must be of type {type.Kind}): couldn't " +
+                "get version/kind; json parse error: json: cannot unmarshal into an object");
         CheckKind(type, o, request);
         var warning = Normalize(type, o, request.Param("fieldValidation"));
         var meta = o.Child("metadata");
@@ -100,10 +103,11 @@ sealed partial class Store
         {
             if (type.IsCustom)
             {
-                o["metadata"] = Meta.Canonical(o["metadata"] as JsonObject ?? [], "metadata", unknown);
-                type.Schema.Prune(o, "", unknown, root: true);
+                var meta = o["metadata"] as JsonObject ?? [];
+                o["metadata"] = Meta.Canonical(meta, FieldPath.Root.Field("metadata"), unknown);
+                type.Schema.Prune(o, FieldPath.Root, unknown, root: true);
             }
-            else type.Schema.Canonical(o, "", unknown);
+            else type.Schema.Canonical(o, FieldPath.Root, unknown);
         }
         catch (FormatException e)
         {
@@ -150,6 +154,9 @@ sealed partial class Store
         }
         var name = meta.Text("name") ?? "";
         AdmitToNamespace(type, ns, name);
+        if (type.IsCustom && Find(Definitions, type.Qualified) is { } definition && IsDeleting(definition))
+            throw Refuse.With(405, "MethodNotAllowed", "create not allowed while custom resource definition is " +
+                "terminating", Refuse.Details(type, ""));
         if (type.IsPod)
             Pods.Admit(o, account => Find(Core("serviceaccounts"), $"{ns}/{account}"));
         foreach (var field in (string[])["deletionTimestamp", "deletionGracePeriodSeconds",
@@ -162,7 +169,7 @@ sealed partial class Store
             throw Refuse.Invalid(type.Group, o.Text("kind")!, name,
                 [Cause.Text("kind", o.Text("kind")!, $"must be {type.Kind}")]);
         Validation.Create(type, o, causes);
-        if (type.IsCustom) type.Schema.Validate(o, "", causes);
+        if (type.IsCustom) type.Schema.Validate(o, FieldPath.Root, causes);
         else BuiltIn.Validate(type, o, causes);
         if (causes.Count > 0) throw Refuse.Invalid(type.Group, type.Kind, name, causes);
         CheckQuota(type, ns, name);
@@ -220,9 +227,9 @@ sealed partial class Store
         }
         var uid = current.Text("metadata", "uid");
         if (next.Text("metadata", "uid") is { Length: > 0 } wanted && wanted != uid)
-            throw Refuse.Conflict(type.Qualified, Refuse.Details(type, name), "StorageError: invalid object, Code: 4, " +
-                $"Key: {type.StorageKey(target.Key)}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: " +
-                $"UID in precondition: {wanted}, UID in object meta: {uid}");
+            throw Refuse.Conflict(type.Qualified, Refuse.Details(type, name), "StorageError: invalid object, Code: " +
+                $"4, Key: {type.StorageKey(target.Key)}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed" +
+                $": UID in precondition: {wanted}, UID in object meta: {uid}");
         return Replace(target, current, next, dry) with { Warning = warning };
     }
 
@@ -312,7 +319,7 @@ sealed partial class Store
         meta = next.Child("metadata");
         var causes = new List<Cause>();
         Validation.Update(type, current, next, causes);
-        if (type.IsCustom) type.Schema.Validate(next, "", causes);
+        if (type.IsCustom) type.Schema.Validate(next, FieldPath.Root, causes);
         else BuiltIn.ValidateUpdate(type, current, next, target.Subresource, causes);
         if (causes.Count > 0) throw Refuse.Invalid(type.Group, type.Kind, name, causes);
         meta["resourceVersion"] = old.Text("resourceVersion");
@@ -337,14 +344,13 @@ sealed partial class Store
         var old = (JsonObject)current["metadata"]!;
         if (subresource == "status")
         {
-            var status = next["status"]?.DeepClone();
-            var meta = type.IsCustom ? old.Clone() : next.Child("metadata").Clone();
-            if (type.IsPod) meta.Put("ownerReferences", old["ownerReferences"]);
-            next.Clear();
+            if (type.IsCustom) next["metadata"] = old.Clone();
+            else if (type.IsPod) next.Child("metadata").Put("ownerReferences", old["ownerReferences"]);
+            foreach (var field in next.Select(f => f.Key).Except([.. current.Select(f => f.Key), "status"]).ToArray())
+                next.Remove(field);
             foreach (var (field, value) in current)
-                if (field is not ("status" or "metadata")) next[field] = value?.DeepClone();
-            next["metadata"] = meta;
-            next.Put("status", status);
+                if (field is not ("status" or "metadata") && !Json.Same(value, next[field]))
+                    next[field] = value?.DeepClone();
         }
         else if (type.HasStatus && subresource == "") next.Put("status", current["status"]);
         if (type.IsNamespace && subresource == "") next.Put("spec", current["spec"]);
@@ -408,8 +414,9 @@ sealed partial class Store
     {
         var options = ReadDeleteOptions(request);
         var current = Get(target.Type, target.Namespace, target.Name);
-        var (result, gone) = target.Type.IsNamespace
-            ? DeleteNamespace(target, current, options) : Delete(target.Type, target.Key, current, options);
+        var (result, gone) = target.Type.IsNamespace ? DeleteNamespace(target, current, options)
+            : target.Type == Definitions && !IsDeleting(current) ? DeleteDefinition(target, current, options)
+            : Delete(target.Type, target.Key, current, options);
         return Deleted(target, result, gone, options);
     }
 
@@ -444,8 +451,8 @@ sealed partial class Store
         var details = Refuse.Details(type, o.Text("metadata", "name")!);
         details["kind"] = type.Kind;
         if (options.Uid is { } wanted && wanted != uid)
-            throw Refuse.Conflict(qualified, details, $"the UID in the precondition ({wanted}) does not match the UID " +
-                $"in record ({uid}). The object might have been deleted and then recreated");
+            throw Refuse.Conflict(qualified, details, $"the UID in the precondition ({wanted}) does not match the " +
+                $"UID in record ({uid}). The object might have been deleted and then recreated");
         if (options.Version is { } version && version != at)
             throw Refuse.Conflict(qualified, details, $"the ResourceVersion in the precondition ({version}) does not " +
                 $"match the ResourceVersion in record ({at}). The object might have been modified");
@@ -472,7 +479,8 @@ sealed partial class Store
         if (!graceful && finalizers.Count > 0) MarkDeleting(meta);
         var gone = finalizers.Count == 0 && (!graceful || meta.Long("deletionGracePeriodSeconds") <= 0);
         if (options.DryRun) return (next, gone);
-        if ((graceful || finalizers.Count > 0) && !Json.Same(current, next)) current = Commit(type, key, current, next)!;
+        if ((graceful || finalizers.Count > 0) && !Json.Same(current, next))
+            current = Commit(type, key, current, next)!;
         if (gone) Commit(type, key, current, null);
         return (current, gone);
     }
@@ -530,6 +538,24 @@ sealed partial class Store
         var meta = (JsonObject)next["metadata"]!;
         meta["deletionTimestamp"] = Stamp;
         next["status"] = new JsonObject { ["phase"] = "Terminating" };
+        return (options.DryRun ? next : Commit(target.Type, target.Key, current, next)!, false);
+    }
+
+    /// <summary>A definition stays until a controller has deleted its objects.</summary>
+    (JsonObject, bool) DeleteDefinition(Target target, JsonObject current, DeleteOptions options)
+    {
+        CheckPreconditions(target.Type, current, options);
+        var next = current.Clone();
+        var meta = (JsonObject)next["metadata"]!;
+        meta["deletionTimestamp"] = Stamp;
+        meta["finalizers"] = Json.Array(meta.Strings("finalizers").Append(Cleanup));
+        if (next.At("status", "conditions") is JsonArray conditions)
+            conditions.Add((JsonNode)new JsonObject
+            {
+                ["type"] = "Terminating", ["status"] = "True", ["lastTransitionTime"] = Stamp,
+                ["reason"] = "InstanceDeletionPending",
+                ["message"] = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+            });
         return (options.DryRun ? next : Commit(target.Type, target.Key, current, next)!, false);
     }
 
@@ -592,7 +618,8 @@ sealed partial class Store
             next.Child("metadata").Child("annotations")[key] = value?.DeepClone();
         var status = next.Child("status");
         if (status["conditions"] is not JsonArray conditions) status["conditions"] = conditions = [];
-        foreach (var stale in conditions.Where(c => c.Text("type") == "PodScheduled").ToArray()) conditions.Remove(stale);
+        foreach (var stale in conditions.Where(c => c.Text("type") == "PodScheduled").ToArray())
+            conditions.Remove(stale);
         conditions.Add((JsonNode)new JsonObject
         {
             ["type"] = "PodScheduled", ["status"] = "True", ["lastProbeTime"] = null, ["lastTransitionTime"] = Stamp,
