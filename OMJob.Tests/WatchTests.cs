@@ -301,7 +301,7 @@ public sealed partial class WatchTests
         {
             OnList = [_ => Page("next&page", Object("a", 7)), _ => List(10, Object("b", 8))],
         };
-        await loop.Until(() => loop.Seen("a") && loop.Seen("b"), "both jobs");
+        await loop.Until(() => loop.Seen("a") && loop.Seen("b") && loop.Asked.Length >= 3, "both jobs and a watch");
         Assert.Equal(["LIST", "LIST next%26page", "WATCH 10"], loop.Asked[..3]);
     }
 
