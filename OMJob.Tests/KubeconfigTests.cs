@@ -67,27 +67,29 @@ sealed class TestKubeconfig : IDisposable
     public void Dispose() => home.Delete(recursive: true);
 }
 
-public sealed class KubeconfigTests : IDisposable
+/// <summary>A kubeconfig and a server on loopback whose certificate it can trust.</summary>
+public abstract class KubeconfigTest : IDisposable
 {
-    static readonly TestAuthority Authority = new("right authority"), Other = new("other authority");
-    static readonly X509Certificate2 Loopback = Authority.Issue("server", "127.0.0.1");
+    private protected static readonly TestAuthority Authority = new("right authority"), Other = new("other authority");
+    private protected static readonly X509Certificate2 Loopback = Authority.Issue("server", "127.0.0.1");
 
-    readonly TestKubeconfig config = new();
-    readonly ScriptedServer server = new(Loopback, e => e.Answer(200, "{}")) { ClientAuthorities = [] };
+    private protected readonly TestKubeconfig config = new();
+    private protected readonly ScriptedServer server = new(Loopback, e => e.Answer(200, "{}")) { ClientAuthorities = [] };
 
-    static CancellationToken Stop => TestContext.Current.CancellationToken;
+    private protected static CancellationToken Stop => TestContext.Current.CancellationToken;
 
     public void Dispose()
     {
+        GC.SuppressFinalize(this);
         config.Dispose();
         server.Dispose();
     }
 
-    string Trusting(TestAuthority authority) =>
-        $"server: {server.Address}\ncertificate-authority-data: {TestKubeconfig.Base64(authority.Pem)}";
+    private protected string Trusting(TestAuthority authority, string? address = null) =>
+        $"server: {address ?? server.Address}\ncertificate-authority-data: {TestKubeconfig.Base64(authority.Pem)}";
 
     /// <summary>Loads the file and sends one request; returns it as the server saw it.</summary>
-    async Task<Exchange> Call(string? context = null)
+    private protected async Task<Exchange> Call(string? context = null)
     {
         using var api = new ApiServer(ClusterAccess.Load(config.Path, context));
         var reply = await api.Send(new(HttpMethod.Get, "/version"), Stop);
@@ -95,6 +97,17 @@ public sealed class KubeconfigTests : IDisposable
         return server.Requests.Last();
     }
 
+    private protected const string V1 = "client.authentication.k8s.io/v1";
+
+    private protected static string Exec(string plugin, string arguments = "", string more = "") =>
+        $"exec:\n  apiVersion: {V1}\n  command: sh\n  args: [{plugin}{arguments}]\n{more}".TrimEnd();
+
+    private protected static string Credential(string status) =>
+        $$"""{"apiVersion":"{{V1}}","kind":"ExecCredential","status":{ {{status}} } }""";
+}
+
+public sealed class KubeconfigTests : KubeconfigTest
+{
     [Fact]
     public async Task A_token_and_an_authority_in_the_file()
     {
@@ -248,14 +261,6 @@ public sealed class KubeconfigTests : IDisposable
     }
 
     // ----- exec plugins
-
-    const string V1 = "client.authentication.k8s.io/v1";
-
-    static string Exec(string plugin, string arguments = "", string more = "") =>
-        $"exec:\n  apiVersion: {V1}\n  command: sh\n  args: [{plugin}{arguments}]\n{more}".TrimEnd();
-
-    static string Credential(string status) =>
-        $$"""{"apiVersion":"{{V1}}","kind":"ExecCredential","status":{ {{status}} } }""";
 
     [Fact]
     public async Task An_exec_plugin_gets_its_arguments_and_variables_and_gives_the_token()

@@ -7,39 +7,8 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-public sealed class TransportEdgeTests : IDisposable
+public sealed class TransportEdgeTests : KubeconfigTest
 {
-    static readonly TestAuthority Authority = new("right authority"), Other = new("other authority");
-    static readonly X509Certificate2 Loopback = Authority.Issue("server", "127.0.0.1");
-
-    readonly TestKubeconfig config = new();
-    readonly ScriptedServer server = new(Loopback, e => e.Answer(200, "{}")) { ClientAuthorities = [] };
-
-    static CancellationToken Stop => TestContext.Current.CancellationToken;
-
-    public void Dispose()
-    {
-        config.Dispose();
-        server.Dispose();
-    }
-
-    string Trusting(TestAuthority authority, string? address = null) =>
-        $"server: {address ?? server.Address}\ncertificate-authority-data: {TestKubeconfig.Base64(authority.Pem)}";
-
-    async Task<Exchange> Call(string? context = null)
-    {
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, context));
-        var reply = await api.Send(new(HttpMethod.Get, "/version"), Stop);
-        Assert.True(reply.Ok, reply.Words);
-        return server.Requests.Last();
-    }
-
-    static string Exec(string arguments, string more = "") =>
-        $"exec:\n  apiVersion: client.authentication.k8s.io/v1\n  command: sh\n  args: [{arguments}]\n{more}".TrimEnd();
-
-    static string Credential(string status) =>
-        $$"""{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{ {{status}} } }""";
-
     // ----- credentials
 
     [Fact]
