@@ -858,8 +858,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         {
             var job = fact.Job!;
             var path = Paths.Events(job.Namespace);
-            var patch = new Request(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge);
-            var reply = fact.Last > fact.First ? await Call(patch, stop) : null;
+            var reply = fact.Last == fact.First ? null : await Call(
+                new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
             if (reply is null or { Outcome: Outcome.NotFound })
                 reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, job)), stop);
             if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
