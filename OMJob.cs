@@ -311,7 +311,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         await Task.WhenAll(workers).WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
         facts.Writer.Complete();
         await told.WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
-        await cut.CancelAsync();
+        cut.Cancel();
         return stop.IsCancellationRequested ? 0 : 1;
 
         // A loop that ends by a bug would leave us alive and deaf: better to end, and be started again.
@@ -321,7 +321,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             catch (Exception e) when (e is not OperationCanceledException)
             {
                 log.LogCritical("Ending: {Type} {Trace}", e.GetType(), e.StackTrace);
-                await ending.CancelAsync();
+                ending.Cancel();
             }
         }
     }
@@ -1458,6 +1458,7 @@ sealed record Job : Held
     public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
     public const string Foreground = "foregroundDeletion", Orphan = "orphan";
 
+    public DateTimeOffset Created { get; init; }
     public bool Deleting { get; init; }
     public string[] Finalizers { get; init; } = [];
     public JobStatus Status { get; init; } = new(Phase.Pending);
@@ -1523,7 +1524,9 @@ sealed record Pod : Held
 
     public bool Deleting => DeletionTimestamp is not null;
     public DateTimeOffset? DeletionRequested => DeletionTimestamp - Text.Seconds(GracePeriod ?? 0);
-    public bool BelongsTo(Job job) => JobUid == job.Uid;
+    /// <summary>One that lost owner reference and labels, both, is known by a finalizer that only main pods have (D3).</summary>
+    public bool BelongsTo(Job job) =>
+        JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>
@@ -1601,6 +1604,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Key = new(ns, name),
             Uid = uid,
             Version = version,
+            Created = meta.CreationTimestamp ?? default,
             Deleting = meta.DeletionTimestamp is not null,
             Finalizers = meta.Finalizers ?? [],
             Status = status,
@@ -1970,28 +1974,36 @@ sealed class WorkQueue(TimeProvider time)
     /// <summary>Moves keys whose time has come; runs until stopped.</summary>
     public async Task RunTimers(CancellationToken stop)
     {
-        while (!stop.IsCancellationRequested)
+        for (Task? earlier = null; !stop.IsCancellationRequested;)
         {
-            var wait = TimeSpan.FromHours(1);
-            lock (gate)
-            {
-                var now = time.GetTimestamp();
-                while (timers.TryPeek(out var key, out var at))
-                {
-                    var seconds = (at - now) / (double)time.TimestampFrequency;
-                    if (at > now) { wait = TimeSpan.FromSeconds(Math.Min(3600, seconds)); break; }
-                    timers.Dequeue();
-                    if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came first
-                    slot.Wake = long.MaxValue;
-                    Add(key);
-                }
-            }
             using var awake = CancellationTokenSource.CreateLinkedTokenSource(stop);
-            var least = TimeSpan.FromMilliseconds(1);
-            var delay = Task.Delay(wait < least ? least : wait, time, awake.Token);
-            await Task.WhenAny(delay, sooner.Reader.WaitToReadAsync(awake.Token).AsTask());
+            var delay = Task.Delay(MoveRipe(), time, awake.Token);
+            earlier ??= Earlier(stop);
+            await Task.WhenAny(delay, earlier);
             awake.Cancel();
-            sooner.Reader.TryRead(out _);
+            if (earlier.IsCompleted) earlier = null;
+        }
+    }
+
+    /// <summary>Completes when a time is set that comes before all others.</summary>
+    async Task Earlier(CancellationToken stop) => await sooner.Reader.ReadAsync(stop);
+
+    /// <summary>Adds the keys whose time has come; returns how long it is until the next one's.</summary>
+    TimeSpan MoveRipe()
+    {
+        lock (gate)
+        {
+            var now = time.GetTimestamp();
+            while (timers.TryPeek(out var key, out var at))
+            {
+                var seconds = (at - now) / (double)time.TimestampFrequency;
+                if (at > now) return TimeSpan.FromSeconds(Math.Clamp(seconds, 0.001, 3600));
+                timers.Dequeue();
+                if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came first
+                slot.Wake = long.MaxValue;
+                Add(key);
+            }
+            return TimeSpan.FromHours(1);
         }
     }
 
@@ -2017,7 +2029,7 @@ sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, Jso
         Json.Default.ListOfJobObject, Json.Default.WatchEventJobObject);
 
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
-    public TaskCompletionSource Synced { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    public TaskCompletionSource Synced { get; } = new();
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
     public bool Connected { get; set; }

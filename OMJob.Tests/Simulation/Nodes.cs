@@ -1,0 +1,244 @@
+// The nodes of the simulated cluster, and their kubelet: each pod lives as its Life says. What it does next, and when,
+// follows from the pod as it is and the container as it really is.
+
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+/// <summary>How a pod's life ends if nobody interferes (CASES, table P).</summary>
+enum Ending
+{
+    Exit, Evicted, RefusedByKubelet, NeverScheduled, NeverPulled, PhaseFirst, PhaseOnly, Sidecar, NodeShutdown,
+}
+
+/// <summary>What becomes of a pod; times in seconds, each from the one before.</summary>
+sealed record Life
+{
+    public Ending Ending { get; init; }
+    public double Schedule { get; init; }
+    public double Start { get; init; } = 1;
+    public double Run { get; init; } = 2;
+    public int Code { get; init; }
+    public string? Reason { get; init; }
+    /// <summary>From SIGTERM to the end, unless the grace period is shorter (137).</summary>
+    public double Stop { get; init; } = 1;
+    public int StopCode { get; init; } = 143;
+    public double Sidecar { get; init; } = 5;
+
+    public static Life Random(Random random) => new()
+    {
+        Ending = random.Next(3) > 0 ? Ending.Exit : (Ending)random.Next(9),
+        Schedule = random.Next(3) * random.NextDouble() * 5,
+        Start = random.NextDouble() * 3,
+        Run = random.NextDouble() * (random.Next(4) == 0 ? 40 : 4),
+        Code = random.Next(3) switch { 0 => 1 + random.Next(255), _ => 0 },
+        Reason = random.Next(4) == 0 ? "OOMKilled" : null,
+        Stop = random.NextDouble() * 5,
+        StopCode = random.Next(2) * 143,
+        Sidecar = random.NextDouble() * 30,
+    };
+}
+
+/// <summary>A pod and its container; the container is as it is, whatever the API server knows of it.</summary>
+sealed class Hosted(JsonObject pod, Life life, long since)
+{
+    public JsonObject Pod { get; set; } = pod;
+    public Life Life => life;
+    /// <summary>When what comes next began.</summary>
+    public long Since { get; set; } = since;
+    public bool Running { get; set; }
+    public DateTimeOffset? Started { get; set; }
+    public (int Code, string Reason, DateTimeOffset? Finished)? Terminated { get; set; }
+    public bool Waiting => !Running && Terminated is null;
+    public bool Said { get; set; } // the container's state is in the status
+    public bool SidecarRuns { get; set; }
+    public bool PhaseSaid { get; set; }
+    public (string Reason, string Message)? Failure { get; set; }
+    public long? Signalled { get; set; }
+    /// <summary>Its node is lost: nothing is written, stopped or finished any more.</summary>
+    public bool Lost { get; set; }
+
+    public bool Deleting => Pod.At("metadata", "deletionTimestamp") is not null;
+    public bool Scheduled => Pod.Text("spec", "nodeName") is not null;
+    public string Path => $"/api/v1/namespaces/{Pod.Text("metadata", "namespace")}/pods/{Pod.Name()}";
+    public long Grace => Pod.Long("metadata", "deletionGracePeriodSeconds") ?? 0;
+}
+
+sealed class Nodes(World world)
+{
+    readonly Dictionary<string, Hosted> pods = [];
+
+    public IEnumerable<Hosted> Pods => pods.Values;
+    public bool IsRunning(string uid) => pods.TryGetValue(uid, out var pod) && pod.Running;
+
+    public void See(Change change)
+    {
+        if (change.Type.Plural != "pods") return;
+        var uid = change.Shown.Uid();
+        if (change.After is not { } pod) pods.Remove(uid);
+        else if (pods.TryGetValue(uid, out var hosted)) hosted.Pod = pod;
+        else pods[uid] = new Hosted(pod, world.LifeOf(pod), world.Ticks);
+    }
+
+    static long In(double seconds) => (long)(seconds * TimeSpan.TicksPerSecond);
+
+    /// <summary>When the kubelet has something to do for the pod; null: nothing.</summary>
+    public static long? Due(Hosted pod)
+    {
+        var life = pod.Life;
+        if (pod.Lost) return null;
+        if (!pod.Scheduled)
+            return pod.Deleting || life.Ending == Ending.NeverScheduled ? null : pod.Since + In(life.Schedule);
+        if (!pod.Said) return pod.Since;
+        if (pod.Deleting)
+            return !pod.Running && !pod.SidecarRuns ? pod.Grace > 0 ? pod.Since : null
+                : pod.Signalled is { } at ? at + In(Math.Min(pod.Life.Stop, pod.Grace)) : pod.Since;
+        if (pod.Waiting)
+            return pod.Failure is not null || life.Ending == Ending.NeverPulled ? null : pod.Since + In(life.Start);
+        if (pod.Running)
+        {
+            var end = pod.Since + In(life.Run);
+            return pod.Pod.Long("spec", "activeDeadlineSeconds") is { } most
+                ? Math.Min(end, pod.Since + In(most)) : end;
+        }
+        return pod.SidecarRuns ? pod.Since + In(life.Sidecar) : null;
+    }
+
+    public void Act(Hosted pod)
+    {
+        var life = pod.Life;
+        if (!pod.Scheduled) Bind(pod);
+        else if (!pod.Said) Say(pod);
+        else if (pod.Deleting) Stop(pod);
+        else if (pod.Waiting) Start(pod);
+        else if (pod.Running)
+        {
+            var overdue = pod.Pod.Long("spec", "activeDeadlineSeconds") is { } most && most < life.Run;
+            if (overdue) pod.Failure = ("DeadlineExceeded", "Pod was active on the node longer than the deadline");
+            if (overdue) Terminate(pod, life.StopCode, "Error");
+            else Finish(pod);
+        }
+        else
+        {
+            pod.SidecarRuns = false;
+            Say(pod);
+        }
+    }
+
+    void Bind(Hosted pod)
+    {
+        pod.Since = world.Ticks;
+        world.Ask("POST", pod.Path + "/binding", new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["name"] = pod.Pod.Name() },
+            ["target"] = new JsonObject { ["kind"] = "Node", ["name"] = "node" },
+        });
+    }
+
+    void Start(Hosted pod)
+    {
+        pod.Since = world.Ticks;
+        if (pod.Life.Ending == Ending.RefusedByKubelet) pod.Failure = ("OutOfcpu", "Node didn't have enough resource");
+        else
+        {
+            (pod.Running, pod.Started) = (true, world.Now);
+            pod.SidecarRuns = pod.Life.Ending == Ending.Sidecar;
+        }
+        Say(pod);
+    }
+
+    void Finish(Hosted pod)
+    {
+        var (life, early) = (pod.Life, pod.Life.Ending is Ending.PhaseFirst or Ending.PhaseOnly);
+        if (early && !pod.PhaseSaid)
+        {
+            // Old kubelets: the phase says that the pod has failed, the container runs for a few seconds more.
+            (pod.PhaseSaid, pod.Failure, pod.Since) = (true, ("Evicted", "The node was low on memory"), world.Ticks);
+            if (life.Ending == Ending.PhaseOnly) pod.Lost = true;
+            Say(pod);
+            return;
+        }
+        if (early) Terminate(pod, 137, "Error");
+        else if (life.Ending == Ending.Evicted)
+        {
+            pod.Failure = ("Evicted", "The node was low on resource: memory");
+            Terminate(pod, life.StopCode, "Error");
+        }
+        else if (life.Ending == Ending.NodeShutdown)
+        {
+            pod.Failure = ("Terminated", "Pod was terminated in response to imminent node shutdown.");
+            Terminate(pod, life.StopCode, life.StopCode == 0 ? "Completed" : "Error");
+        }
+        else Terminate(pod, life.Code, life.Code == 0 ? "Completed" : life.Reason ?? "Error");
+    }
+
+    void Stop(Hosted pod)
+    {
+        if (!pod.Running && !pod.SidecarRuns)
+            world.Ask("DELETE", pod.Path, new JsonObject
+            {
+                ["gracePeriodSeconds"] = 0, ["preconditions"] = new JsonObject { ["uid"] = pod.Pod.Uid() },
+            });
+        else if (pod.Signalled is null && pod.Grace > 0) pod.Signalled = world.Ticks;
+        else
+        {
+            pod.SidecarRuns = false;
+            var code = pod.Life.Stop < pod.Grace ? pod.Life.StopCode : 137;
+            if (pod.Running) Terminate(pod, code, code == 0 ? "Completed" : "Error");
+            else Say(pod);
+        }
+    }
+
+    void Terminate(Hosted pod, int code, string reason)
+    {
+        (pod.Running, pod.Terminated, pod.Since) = (false, (code, reason, world.Now), world.Ticks);
+        Say(pod);
+    }
+
+    /// <summary>The node is gone and with it all that ran there; the API server does not learn of it.</summary>
+    public static void Lose(Hosted pod) => pod.Lost = true;
+
+    /// <summary>Writes the status as it is now.</summary>
+    void Say(Hosted pod)
+    {
+        pod.Said = true;
+        var main = new JsonObject();
+        if (pod.Running) main["running"] = new JsonObject { ["startedAt"] = Json.Time(pod.Started!.Value) };
+        else if (pod.Terminated is { } end)
+        {
+            main["terminated"] = new JsonObject
+            {
+                ["exitCode"] = end.Code, ["reason"] = end.Reason, ["finishedAt"] = Json.Time(end.Finished!.Value),
+            };
+        }
+        else main["waiting"] = new JsonObject
+        {
+            ["reason"] = pod.Life.Ending == Ending.NeverPulled ? "ImagePullBackOff" : "ContainerCreating",
+        };
+        var containers = new JsonArray(new JsonObject { ["name"] = "main", ["state"] = main });
+        if (pod.Life.Ending == Ending.Sidecar && !pod.Waiting)
+            containers.Insert(0, new JsonObject
+            {
+                ["name"] = "sidecar",
+                ["state"] = pod.SidecarRuns ? new JsonObject { ["running"] = new JsonObject() }
+                    : Json.Object("""{"terminated": {"exitCode": 0, "reason": "Completed"}}"""),
+            });
+        var refused = pod.Failure is not null && pod.Started is null;
+        var phase = pod.PhaseSaid || refused ? "Failed"
+            : pod.Running || pod.SidecarRuns ? "Running"
+            : pod.Terminated is not { } ended ? "Pending"
+            : ended.Code == 0 && pod.Failure?.Reason is null or "Terminated" ? "Succeeded" : "Failed";
+        var status = new JsonObject
+        {
+            ["phase"] = phase, ["reason"] = pod.Failure?.Reason, ["message"] = pod.Failure?.Message,
+            ["startTime"] = pod.Started is { } at ? Json.Time(at) : null,
+            ["containerStatuses"] = refused ? null : containers,
+        };
+        world.Ask("PATCH", pod.Path + "/status", new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["uid"] = pod.Pod.Uid() }, ["status"] = status,
+        });
+    }
+}

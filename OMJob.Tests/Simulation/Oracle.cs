@@ -1,0 +1,225 @@
+// What every history must keep, judged from the API server's own history: no line here asks the operator.
+
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+/// <summary>One OMJob, from its creation to its end.</summary>
+sealed class JobRecord(JsonObject job)
+{
+    public string Uid { get; } = job.Uid();
+    public string Name { get; } = job.Name();
+    public JsonObject Last { get; set; } = job;
+    public bool Gone { get; set; }
+    public bool HasExit { get; } = job.At("spec", "exitHandlerSpec") is not null;
+    public int Mains { get; set; }
+    public List<PodRecord> Pods { get; } = [];
+    public string Phase => Last.Text("status", "phase") ?? "Pending";
+    public long? Code => Last.Long("status", "mainPodExitCode");
+    public bool Finished => Phase is "Succeeded" or "Failed";
+    public bool Deleting => Last.At("metadata", "deletionTimestamp") is not null;
+}
+
+sealed class PodRecord(JsonObject pod, bool main)
+{
+    public string Uid { get; } = pod.Uid();
+    public string Name { get; } = pod.Name();
+    public bool IsMain => main;
+    public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
+    public JsonObject Last { get; set; } = pod;
+    public bool Gone { get; set; }
+    /// <summary>Each end that a version of the pod told: an exit code, or none.</summary>
+    public HashSet<long> Ends { get; } = [];
+    public const long NoCode = long.MinValue;
+    /// <summary>Since when the phase was over while main was said to run.</summary>
+    public DateTimeOffset? PhaseOver { get; set; }
+    public DateTimeOffset? LostAfter { get; set; }
+    /// <summary>Somebody took off a finalizer of ours: what follows is outside the promise.</summary>
+    public bool Stripped { get; set; }
+}
+
+sealed class Oracle(World world)
+{
+    static readonly string[] Phases = ["Pending", "Running", "ExitHandlerRunning", "Succeeded", "Failed"];
+    const string Ours = "pipelines.openmetadata.org/";
+
+    readonly Dictionary<string, JobRecord> jobs = [];
+    readonly Dictionary<string, PodRecord> pods = [];
+    DateTimeOffset latest; // the server's clock never went further
+
+    public IEnumerable<JobRecord> Jobs => jobs.Values;
+
+    public void See(Change change)
+    {
+        if (world.Now > latest) latest = world.Now;
+        if (change.Type.Plural == "omjobs") SeeJob(change);
+        if (change.Type.Plural == "pods") SeePod(change);
+    }
+
+    void SeeJob(Change change)
+    {
+        var uid = change.Shown.Uid();
+        if (!jobs.TryGetValue(uid, out var job)) jobs[uid] = job = new JobRecord(change.Shown);
+        var (was, code, finished) = (job.Phase, job.Code, job.Finished ? job.Last["status"] : null);
+        job.Last = change.Shown;
+        var what = $"OMJob {job.Name}";
+        if (Array.IndexOf(Phases, job.Phase) < Array.IndexOf(Phases, was))
+            world.Violate($"{what}: phase {was} became {job.Phase}");
+        if (finished is not null && !Json.Same(finished, job.Last["status"]))
+            world.Violate($"{what}: its status changed after its end");
+        if (was is "Pending" or "Running" && job.Phase is not ("Pending" or "Running")) CheckVerdict(job);
+        else if (code != job.Code) world.Violate($"{what}: the exit code changed from {code} to {job.Code}");
+        if (was != job.Phase && job.Finished) CheckEnd(job);
+        if (change.After is not null) return;
+        job.Gone = true;
+        // Once the main pod was created nothing but its end lets the OMJob go.
+        if (job.Mains > 0 && !job.Finished && !world.WayOut(job.Last))
+            world.Violate($"{what}: it has gone in phase {job.Phase}, without its end");
+    }
+
+    void SeePod(Change change)
+    {
+        var (pod, uid) = (change.Shown, change.Shown.Uid());
+        if (change.Before is null) Created(pod);
+        if (!pods.TryGetValue(uid, out var record)) return;
+        record.Last = pod;
+        record.Gone = change.After is null;
+        if (Judge(pod) is { } end) record.Ends.Add(end);
+        var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed" && StateOfMain(pod).At("running") is not null;
+        record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
+        record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
+        if (record.IsMain && record.Gone && !record.Stripped && JobOf(pod) is { Phase: "Running" } job && !job.Gone
+            && !world.WayOut(job.Last))
+            world.Violate($"Pod {record.Name} has gone before its end was recorded");
+    }
+
+    static JsonNode? StateOfMain(JsonObject pod) =>
+        pod.Items("status", "containerStatuses").FirstOrDefault(c => c.Text("name") == "main").At("state");
+
+    /// <summary>The end that a pod's state tells (DESIGN): an exit code or NoCode; null while it is not over.</summary>
+    static long? Judge(JsonObject pod)
+    {
+        var (main, deleted) = (StateOfMain(pod), Json.ReadTime(pod.Text("metadata", "deletionTimestamp")));
+        var requested = deleted - TimeSpan.FromSeconds(pod.Long("metadata", "deletionGracePeriodSeconds") ?? 0);
+        if (main.Long("terminated", "exitCode") is { } code)
+        {
+            var finished = Json.ReadTime(main.Text("terminated", "finishedAt"));
+            var stopped = finished is null || finished > requested || pod.Text("status", "reason") is not null
+                || pod.Items("status", "conditions").Any(c => c.Text("type") == "DisruptionTarget");
+            return code == 0 && stopped ? PodRecord.NoCode : code;
+        }
+        if (pod.Text("status", "phase") is "Succeeded" or "Failed" && main.At("running") is null)
+            return PodRecord.NoCode;
+        return deleted is not null && pod.Text("spec", "nodeName") is null ? PodRecord.NoCode : null;
+    }
+
+    /// <summary>Over by its own word or by a clock, at any time until now; two seconds are the clocks' own.</summary>
+    bool IsOver(PodRecord pod)
+    {
+        var now = latest.AddSeconds(2);
+        var grace = TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
+        return pod.Gone || pod.Stripped || pod.Ends.Count > 0 || now > pod.LostAfter
+            || now >= pod.PhaseOver + grace + world.Clocks.LostPodSlack;
+    }
+
+    JobRecord? JobOf(JsonObject pod)
+    {
+        var owner = pod.Items("metadata", "ownerReferences").FirstOrDefault(o => o.IsTrue("controller")).Text("uid");
+        var uid = owner ?? pod.Text("metadata", "labels", Labels.Uid);
+        return uid is null ? null : jobs.GetValueOrDefault(uid);
+    }
+
+    void Created(JsonObject pod)
+    {
+        if (JobOf(pod) is not { } job) return;
+        var main = pod.Text("metadata", "labels", Labels.Type) == Labels.Main;
+        var record = pods[pod.Uid()] = new PodRecord(pod, main);
+        var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
+        if (main)
+        {
+            if (++job.Mains > 1 && !stray && !job.Pods.Exists(p => p.Stripped))
+                world.Violate($"OMJob {job.Name} has a second main pod");
+            if (job.Phase != "Pending" && !stray) world.Violate($"A main pod was created in phase {job.Phase}");
+        }
+        else if (!stray) CheckExit(job, pod);
+        job.Pods.Add(record);
+    }
+
+    void CheckExit(JobRecord job, JsonObject exit)
+    {
+        var running = job.Pods.Find(p => p.IsMain && !IsOver(p));
+        if (running is not null) world.Violate($"{exit.Name()} was created while {running.Name} was not over");
+        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !(latest.AddSeconds(2) > p.LostAfter)
+            && p.PhaseOver is null);
+        if (real is not null) world.Violate($"{exit.Name()} was created while {real.Name} really ran");
+        var env = exit.Items("spec", "containers").First().Items("env").Last();
+        var told = (env.Text("name"), env.Text("value"));
+        if (told != ("pipelineStatus", job.Code == 0 ? "success" : "failed"))
+            world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
+        // G12: another attempt only after the one before has failed, or may have.
+        var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && Judge(p.Last) == 0
+            && latest < p.Created + world.Clocks.ExitHandlerDeadline); // at its deadline it may not have been seen yet
+        if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
+        var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());
+        if (other is not null) world.Violate($"two pods are called {exit.Name()}");
+    }
+
+    /// <summary>The recorded exit code is one that the main pod told, or none where it told none.</summary>
+    void CheckVerdict(JobRecord job)
+    {
+        if (world.WayOut(job.Last)) return;
+        var mains = job.Pods.Where(p => p.IsMain).ToList();
+        if (mains.Count == 0)
+        {
+            if (job.Code is not null) world.Violate($"OMJob {job.Name} has an exit code without a main pod");
+            return;
+        }
+        if (mains.TrueForAll(p => !IsOver(p))) world.Violate($"OMJob {job.Name}: its main pod is not over");
+        var told = mains.Exists(p => p.Ends.Contains(job.Code ?? PodRecord.NoCode));
+        var unseen = job.Code is null && mains.Exists(p => p.Gone || p.Stripped || latest.AddSeconds(2) > p.LostAfter
+            || p.PhaseOver is not null);
+        if (!told && !unseen)
+            world.Violate($"OMJob {job.Name}: exit code {job.Code} is recorded, its main pod told "
+                + string.Join(" ", mains.SelectMany(m => m.Ends)));
+    }
+
+    /// <summary>It ended as it must: the handler ran, or its attempts are used up, or it could never be.</summary>
+    void CheckEnd(JobRecord job)
+    {
+        var message = job.Last.Text("status", "message") ?? "";
+        if (job.Last.Text("status", "completionTime") is null) world.Violate($"OMJob {job.Name} has no completion time");
+        if (!job.HasExit)
+        {
+            if (job.Phase == "Succeeded" != (job.Code == 0))
+                world.Violate($"OMJob {job.Name} {job.Phase} with exit code {job.Code}");
+            return;
+        }
+        var handled = job.Pods.Exists(p => !p.IsMain && p.Ends.Contains(0));
+        if (job.Phase == "Succeeded" && !(handled && job.Code == 0))
+            world.Violate($"OMJob {job.Name} succeeded with exit code {job.Code}, handler {(handled ? "" : "not ")}fine");
+        if (job.Phase == "Succeeded" || world.WayOut(job.Last) || message.Contains("cannot be created")) return;
+        var named = job.Last.Text("status", "exitHandlerPodName");
+        var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit") ?? world.Clocks.ExitHandlerRetries);
+        var last = attempts == 1 ? "-exit" : $"-exit-{attempts}";
+        if (!handled && named?.EndsWith(last, StringComparison.Ordinal) is not true)
+            world.Violate($"OMJob {job.Name} failed at {named} of {attempts} attempts: {message}");
+        if (handled && job.Code == 0 && named?.EndsWith(last, StringComparison.Ordinal) is not true)
+            world.Violate($"OMJob {job.Name} failed although main and handler were fine: {message}");
+    }
+
+    /// <summary>What still is there that should not be once all is over (F1); G20: pods of an orphaning stay.</summary>
+    public IEnumerable<string> Leftovers() =>
+        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there in phase {j.Phase}: {j.Last["status"]}")
+            .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || !world.Orphaned))
+                .Select(p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+
+    static bool Held(JsonObject pod) => pod.Finalizers().Exists(f => f.StartsWith(Ours, StringComparison.Ordinal));
+
+    /// <summary>A finalizer of ours was taken off a pod by somebody else.</summary>
+    public void Strip(string uid)
+    {
+        if (pods.TryGetValue(uid, out var pod)) pod.Stripped = true;
+    }
+}

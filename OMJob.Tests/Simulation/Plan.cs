@@ -1,0 +1,187 @@
+// What a history is made of: OMJobs, the lives of their pods, what users and machines do to them and when, how often
+// requests fail. Drawn from a seed, or written down.
+
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+/// <summary>What somebody does to the cluster.</summary>
+enum Deed
+{
+    CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
+    Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
+}
+
+/// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
+sealed record PlannedAction(Deed Deed, int Commits, double Seconds)
+{
+    /// <summary>Which of the jobs, and of its pods main (false) or the exit pod.</summary>
+    public int Job { get; init; }
+    public bool Exit { get; init; }
+    public string? Propagation { get; init; }
+    public double Length { get; init; }
+}
+
+sealed record JobPlan(string Name, JsonObject Body);
+
+/// <summary>How likely a request fails, and a list or watch comes from the past.</summary>
+sealed record Faults(double Rate, double Stale, bool SmallPages);
+
+sealed record Plan
+{
+    public required JobPlan[] Jobs { get; init; }
+    public PlannedAction[] Actions { get; init; } = [];
+    public Faults Faults { get; init; } = new(0, 0, false);
+    public int Operators { get; init; } = 1;
+    /// <summary>What can happen happens in a fixed order, time passes last.</summary>
+    public bool Ordered { get; init; }
+    public required Func<string, Life> LifeOf { get; init; }
+    public Clocks Clocks { get; init; } =
+        new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(45), TimeSpan.FromSeconds(15), 2);
+
+    public static JobPlan Job(string name, Action<JsonObject>? change = null)
+    {
+        var spec = Json.Object("""
+            {"ttlSecondsAfterFinished": 20,
+             "mainPodSpec": {"image": "i", "serviceAccountName": "default", "command": ["main"],
+                             "env": [{"name": "pipelineStatus", "value": "main's own"}]},
+             "exitHandlerSpec": {"image": "i", "command": ["exit"],
+                                 "env": [{"name": "pipelineStatus", "value": "overwritten"}]}}
+            """);
+        change?.Invoke(spec);
+        return new(name, new JsonObject
+        {
+            ["apiVersion"] = "pipelines.openmetadata.org/v1",
+            ["kind"] = "OMJob",
+            ["metadata"] = new JsonObject { ["name"] = name },
+            ["spec"] = spec,
+        });
+    }
+
+    /// <summary>A history's plan. Each seed has its own few kinds of trouble, or they would hide one another.</summary>
+    public static Plan Draw(int seed)
+    {
+        var random = new Random(seed ^ 0x5eed);
+        double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
+        var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
+        var plan = new Plan
+        {
+            Jobs = [.. jobs],
+            Faults = new(Often(2, 0.3), Often(2, 0.5), random.Next(3) == 0),
+            Operators = random.Next(4) == 0 ? 2 : 1,
+            // A pod's life depends on its name, not on when it is created: so a history can be compared with another.
+            LifeOf = name => Life.Random(new Random(seed ^ Hash(name))),
+        };
+        var deeds = Enum.GetValues<Deed>().Where(d => d > Deed.CreateJob)
+            .OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
+        if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
+        var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
+            .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
+                .Select(_ => Action(deeds[random.Next(deeds.Length)], plan.Jobs.Length, random)))
+            .OrderBy(a => a.Commits);
+        return plan with { Actions = [.. actions] };
+    }
+
+    static PlannedAction Action(Deed deed, int jobs, Random random) => new(deed, random.Next(45), random.Next(1, 200))
+    {
+        Job = random.Next(jobs),
+        Exit = random.Next(3) == 0,
+        Propagation = random.Next(4) switch { 0 => "Foreground", 1 => "Orphan", 2 => "Background", _ => null },
+        Length = random.Next(3) switch { 0 => random.NextDouble() * 3, 1 => random.NextDouble() * 30, _ => random.Next(400) },
+    };
+
+    static void Vary(JsonObject spec, Random random)
+    {
+        if (random.Next(6) == 0) spec.Remove("exitHandlerSpec");
+        if (random.Next(4) == 0) spec["activeDeadlineSeconds"] = random.Next(1, 20);
+        if (random.Next(4) == 0) spec["exitHandlerBackoffLimit"] = random.Next(3);
+        if (random.Next(12) == 0) Spoil(spec["mainPodSpec"]);
+        if (random.Next(12) == 0) Spoil(spec["exitHandlerSpec"]);
+        if (random.Next(4) == 0) spec["ttlSecondsAfterFinished"] = random.Next(60);
+    }
+
+    /// <summary>G15: a pod that can never be.</summary>
+    static void Spoil(JsonNode? podSpec) => podSpec?["env"]!.AsArray().Add(Json.Object("""{"name": "no name", "value": "v"}"""));
+
+    /// <summary>The same in every process, unlike string.GetHashCode.</summary>
+    static int Hash(string text) => text.Aggregate(17, (hash, c) => unchecked(hash * 31 + c));
+}
+
+sealed partial class World
+{
+    void Do(PlannedAction action)
+    {
+        var job = plan.Jobs[action.Job];
+        var path = $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/omjobs/{job.Name}";
+        var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "omjob") == job.Name
+            && p.Pod.Text("metadata", "labels", Labels.Type) == (action.Exit ? Labels.ExitHandler : Labels.Main));
+        Note($"{action.Deed} {job.Name} {(action.Exit ? "exit" : "main")} {action.Length:0.0} s {action.Propagation}");
+        switch (action.Deed)
+        {
+            case Deed.CreateJob: CreateJob(job); break;
+            case Deed.DeleteJob:
+                Orphaned |= action.Propagation == "Orphan";
+                Ask("DELETE", path, action.Propagation is null ? null
+                    : new JsonObject { ["propagationPolicy"] = action.Propagation });
+                // H9: the same name again; not where an orphan without labels may have the pod's name for ever.
+                if (action is { Length: > 100, Propagation: not "Orphan" }) After(5, () => CreateJob(job));
+                break;
+            case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
+            case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, new JsonObject { ["gracePeriodSeconds"] = 0 }); break;
+            case Deed.StripLabels when pod is not null: Change(pod, "labels"); break;
+            case Deed.StripOwner when pod is not null: Change(pod, "ownerReferences"); break;
+            case Deed.LoseNode when pod is { Scheduled: true }: LoseNode(pod, action.Length); break;
+            case Deed.Disrupt when pod is { Scheduled: true }:
+                Ask("PATCH", pod.Path + "/status", Json.Object("""
+                    {"status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}
+                    """));
+                Ask("DELETE", pod.Path);
+                break;
+            case Deed.ForeignPod: Occupy(job.Name + (action.Exit ? "-exit" : "-main"), action.Length); break;
+            case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{Namespace}"); break;
+            case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
+            case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
+            case Deed.Down: downUntil = Ticks + In(action.Length); break;
+            case Deed.JumpForward: ServerJump += TimeSpan.FromSeconds(action.Length); break;
+            case Deed.JumpBack: ServerJump -= TimeSpan.FromSeconds(Math.Min(30, action.Length)); break;
+            case Deed.KillOperator when operators.Count > 0:
+                Kill(operators[Random.Next(operators.Count)], Random.Next(2) * action.Length);
+                break;
+            case Deed.FreezeOperator when operators.Count > 0:
+                operators[Random.Next(operators.Count)].FrozenUntil = Ticks + In(action.Length);
+                break;
+            case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
+        }
+    }
+
+    void Change(Hosted pod, string field) =>
+        Ask("PATCH", pod.Path, new JsonObject { ["metadata"] = new JsonObject { [field] = null } });
+
+    /// <summary>G6: its controllers delete the pod, which its node never confirms; PodGC takes it in the end.</summary>
+    void LoseNode(Hosted pod, double after)
+    {
+        Nodes.Lose(pod);
+        var (path, uid) = (pod.Path, pod.Pod.Uid());
+        JsonObject Options() => new() { ["preconditions"] = new JsonObject { ["uid"] = uid } };
+        After(after / 10, () => Ask("DELETE", path, Options()));
+        After(after / 10 + 30 + after, () =>
+        {
+            var now = Options();
+            now["gracePeriodSeconds"] = 0;
+            Ask("DELETE", path, now);
+        });
+    }
+
+    /// <summary>D2: somebody else's pod has the name for a while.</summary>
+    void Occupy(string name, double seconds)
+    {
+        var path = $"/api/v1/namespaces/{Namespace}/pods";
+        var made = Ask("POST", path, Json.Object($$"""
+            {"metadata": {"name": "{{name}}", "labels": {"foreign": "yes"} },
+             "spec": {"containers": [{"name": "c", "image": "i"}]} }
+            """));
+        if (made.Ok) After(seconds, () => Ask("DELETE", $"{path}/{name}", new JsonObject { ["gracePeriodSeconds"] = 0 }));
+    }
+}

@@ -1,0 +1,187 @@
+// One process of the operator in the simulation: the real Operator on one thread, whose continuations, requests, watches
+// and timers wait until the scheduler of the World picks them. Killing it is dropping it.
+
+using Microsoft.Extensions.Logging;
+using OMJobs.Sandbox;
+
+namespace OMJobs.Tests.Simulation;
+
+/// <summary>Continuations wait here. One that comes from another thread would end the determinism: it throws.</summary>
+sealed class Continuations : SynchronizationContext
+{
+    readonly Queue<(SendOrPostCallback Callback, object? State)> ready = [];
+    readonly int thread = Environment.CurrentManagedThreadId;
+
+    public int Count => ready.Count;
+
+    public override void Post(SendOrPostCallback d, object? state)
+    {
+        if (Environment.CurrentManagedThreadId != thread)
+            throw new InvalidOperationException("The operator left the simulation's thread");
+        ready.Enqueue((d, state));
+    }
+
+    public void RunOne()
+    {
+        var (callback, state) = ready.Dequeue();
+        Enter(() => callback(state));
+    }
+
+    public void Enter(Action action)
+    {
+        var before = Current;
+        SetSynchronizationContext(this);
+        try { action(); }
+        finally { SetSynchronizationContext(before); }
+    }
+}
+
+/// <summary>The clock of one process: monotonic time is the world's, the wall clock may be wrong.</summary>
+sealed class ProcessTime(World world, Continuations continuations, TimeSpan skew) : TimeProvider
+{
+    readonly PriorityQueue<Timer, (long Due, int Number)> timers = new();
+    int numbers;
+
+    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+    public override long GetTimestamp() => world.Ticks;
+    public override DateTimeOffset GetUtcNow() => World.Epoch.AddTicks(world.Ticks) + skew;
+
+    public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+    {
+        var timer = new Timer(this, callback, state);
+        timer.Change(dueTime, period);
+        return timer;
+    }
+
+    /// <summary>When the next timer is due; null where none is set.</summary>
+    public long? NextDue
+    {
+        get
+        {
+            while (timers.TryPeek(out var timer, out var at))
+            {
+                if (timer.Due == at.Due) return at.Due;
+                timers.Dequeue(); // changed or disposed of since
+            }
+            return null;
+        }
+    }
+
+    public void Fire()
+    {
+        var timer = timers.Dequeue();
+        timer.Due = null;
+        continuations.Enter(timer.Run);
+    }
+
+    sealed class Timer(ProcessTime time, TimerCallback callback, object? state) : ITimer
+    {
+        public long? Due { get; set; }
+        public void Run() => callback(state);
+
+        public bool Change(TimeSpan dueTime, TimeSpan period)
+        {
+            Due = dueTime < TimeSpan.Zero ? null : time.GetTimestamp() + dueTime.Ticks;
+            if (Due is { } due) time.timers.Enqueue(this, (due, time.numbers++));
+            return true;
+        }
+
+        public void Dispose() => Due = null;
+        public ValueTask DisposeAsync() { Dispose(); return ValueTask.CompletedTask; }
+    }
+}
+
+/// <summary>What becomes of a request on its way.</summary>
+enum Fate
+{
+    /// <summary>It arrives and is answered.</summary>
+    Served,
+    /// <summary>It has its effect; the answer is lost.</summary>
+    AnswerLost,
+    /// <summary>It has no effect and an answer that says nothing of it.</summary>
+    Failed,
+    /// <summary>The client gives up; it may still arrive, minutes later.</summary>
+    Late,
+}
+
+/// <summary>A request that has been sent and not been answered yet.</summary>
+sealed class InFlight(OMJobs.Request request, long issued)
+{
+    readonly TaskCompletionSource<Reply> answered = new();
+
+    public OMJobs.Request Request => request;
+    public long Issued => issued;
+    /// <summary>Of all requests, from 1.</summary>
+    public int Number { get; set; }
+    public Fate Fate { get; set; }
+    /// <summary>The operator that dies with it.</summary>
+    public SimulatedOperator? Kills { get; set; }
+    public Reply? Reply { get; set; }
+    public Watcher? Watcher { get; set; }
+    /// <summary>The stream is open.</summary>
+    public bool Open { get; set; }
+    /// <summary>Where the answer, the end of a watch or the client's patience is due.</summary>
+    public long Ends { get; set; } = issued + request.Timeout.Ticks;
+    public Task<Reply> Answered => answered.Task;
+    public bool IsWatch => request.OnLine is not null;
+    public bool IsWrite => request.Method != HttpMethod.Get;
+    public void Answer(Reply reply) => answered.SetResult(reply);
+    public override string ToString() => $"{request.Method} {request.Path}";
+}
+
+sealed class SimulatedOperator : ILogger
+{
+    readonly World world;
+    readonly Operator op;
+
+    public SimulatedOperator(World world, string name, Clocks clocks, TimeSpan skew)
+    {
+        (this.world, Name) = (world, name);
+        Time = new(world, Continuations, skew);
+        op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
+        var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 3 };
+        Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
+    }
+
+    public string Name { get; }
+    public Continuations Continuations { get; } = new();
+    public ProcessTime Time { get; }
+    public List<InFlight> Requests { get; } = [];
+    /// <summary>SIGSTOP: it does nothing until then.</summary>
+    public long FrozenUntil { get; set; }
+    public bool Frozen => world.Ticks < FrozenUntil;
+
+    Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
+    {
+        var sent = new InFlight(request, world.Ticks);
+        Requests.Add(sent);
+        world.Sent(this, sent);
+        return sent.Answered;
+    }
+
+    public void Deliver(InFlight request, Reply reply)
+    {
+        Requests.Remove(request);
+        world.Note($"{Name} is answered {request.Number}: {reply.Code} {reply.Fault}");
+        Continuations.Enter(() => request.Answer(reply));
+    }
+
+    /// <summary>Hands out one line of a watch; empty: the stream is open.</summary>
+    public void Deliver(InFlight watch, byte[] line)
+    {
+        Reply? ended = null;
+        Continuations.Enter(() => ended = watch.Request.OnLine!(line.AsMemory().TrimEnd((byte)'\n')));
+        if (ended is not null) Deliver(watch, ended);
+    }
+
+    // ----- its log: an error is a bug
+
+    public void Log<T>(LogLevel level, EventId id, T state, Exception? e, Func<T, Exception?, string> format)
+    {
+        if (level >= LogLevel.Error) world.Violate($"{Name} logs an error: {format(state, e)}");
+        world.Note($"{Name}: {format(state, e)}");
+    }
+
+    public bool IsEnabled(LogLevel level) => level >= LogLevel.Error || world.Tracing;
+    public IDisposable? BeginScope<T>(T state) where T : notnull => null;
+}

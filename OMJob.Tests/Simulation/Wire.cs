@@ -1,0 +1,208 @@
+// Between the operators and the API server: requests arrive, fail, or lose their answer; watches lag, break, repeat and
+// skip; an API server, a quota or a webhook says no for a while.
+
+using System.Text;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+sealed partial class World
+{
+    long downUntil, quotaUntil, webhookUntil;
+
+    void EndWindows() => downUntil = quotaUntil = webhookUntil = 0;
+
+    /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
+    public Queue<(int Request, bool Before)> Kills { get; } = [];
+
+    public void Sent(SimulatedOperator op, InFlight request)
+    {
+        request.Number = ++Requests;
+        if (!request.IsWatch) Questions++;
+        Note($"{op.Name} sends {Requests}: {request}");
+        if (Kills.TryPeek(out var kill) && kill.Request == Requests)
+        {
+            Kills.Dequeue();
+            (request.Kills, request.Fate) = (op, kill.Before ? Fate.Failed : Fate.AnswerLost);
+            return;
+        }
+        request.Fate = Calm ? Fate.Served : Draw();
+    }
+
+    Fate Draw() => Random.NextDouble() >= plan.Faults.Rate ? Fate.Served
+        : Random.Next(10) switch { < 5 => Fate.Failed, < 9 => Fate.AnswerLost, _ => Fate.Late };
+
+    /// <summary>The request arrives at the API server.</summary>
+    void Serve(InFlight request)
+    {
+        if (request.Kills is { } op)
+        {
+            if (request.Fate == Fate.AnswerLost) Handle(request);
+            op.Requests.Remove(request);
+            Kill(op, 0);
+            return;
+        }
+        if (Ticks < downUntil)
+        {
+            request.Reply = new Reply(0, []) { Fault = "connection refused" };
+            return;
+        }
+        if (request.Fate == Fate.Failed)
+        {
+            request.Reply = Failure();
+            return;
+        }
+        var reply = Handle(request);
+        if (request.Fate == Fate.AnswerLost) reply = new Reply(0, []) { Fault = "connection reset by peer" };
+        if (request.IsWatch && request.Watcher is not null && request.Fate == Fate.Served) return;
+        request.Watcher = null;
+        request.Reply = reply;
+    }
+
+    Reply Failure() => Random.Next(7) switch
+    {
+        0 => Refusal(429, "TooManyRequests", "too many requests, please try again later"),
+        1 => Refusal(500, "InternalError", "etcdserver: leader changed"),
+        2 => Refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
+        3 => Refusal(504, "Timeout", "request did not complete within requested timeout"),
+        4 => Refusal(401, "Unauthorized", "Unauthorized"),
+        5 => new Reply(404, "404 page not found"u8.ToArray()),
+        _ => new Reply(0, []) { Fault = "connection refused" },
+    };
+
+    Reply Refusal(int code, string? reason, string message, string details = "{}") =>
+        new(code, Encoding.UTF8.GetBytes($$"""
+            {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"{{message}}",
+             "reason":"{{reason}}","details":{{details}},"code":{{code}} }
+            """)) { Date = Date };
+
+    DateTimeOffset Date => Now.AddTicks(-(Now.Ticks % TimeSpan.TicksPerSecond));
+
+    Reply Handle(InFlight request)
+    {
+        var sent = request.Request;
+        var (path, creates) = (sent.Path, sent.Method == HttpMethod.Post && sent.Path.Contains("/pods?"));
+        if (creates && Ticks < quotaUntil)
+            return Refusal(403, "Forbidden", "pods \\\"x\\\" is forbidden: exceeded quota: none, requested: pods=1",
+                """{"name":"x","kind":"pods"}""");
+        if (creates && Ticks < webhookUntil)
+            return Random.Next(3) switch
+            {
+                0 => Refusal(400, "BadRequest", "admission webhook \\\"deny.example\\\" denied the request: no"),
+                1 => Refusal(422, "Invalid", "admission webhook \\\"deny.example\\\" denied the request: no",
+                    """{"kind":"Pod","causes":[{"reason":"x"}]}"""),
+                _ => Refusal(500, "InternalError", "failed calling webhook \\\"deny.example\\\": refused"),
+            };
+        if (path.Contains("limit=500")) path = Relist(path);
+        if (request.IsWatch) path = Rewatch(path);
+        ServingLate = Ticks - request.Issued > In(10);
+        var response = Store.Handle(OMJobs.Sandbox.Request.To(
+            sent.Method.Method, path, sent.Body, sent.MediaType));
+        ServingLate = false;
+        if (response.Watch is { } watcher)
+        {
+            request.Watcher = watcher;
+            request.Ends = Ticks + In(double.Parse(path[(path.IndexOf("timeoutSeconds=", StringComparison.Ordinal) + 15)..]));
+            return new Reply(200, []);
+        }
+        return new Reply(response.Code, response.Bytes()) { Date = Date };
+    }
+
+    /// <summary>A list in small pages, or from the past.</summary>
+    string Relist(string path)
+    {
+        if (Calm) return path;
+        if (Random.NextDouble() < plan.Faults.Stale && !path.Contains("continue="))
+            path += $"&resourceVersionMatch=Exact&resourceVersion={Past()}";
+        return plan.Faults.SmallPages ? path.Replace("limit=500", "limit=1") : path;
+    }
+
+    long Past() => Math.Max(compacted, Store.Version - Random.Next(25));
+
+    /// <summary>A watch that begins earlier than asked: its first events are repeated.</summary>
+    string Rewatch(string path)
+    {
+        if (Calm || Random.NextDouble() >= plan.Faults.Stale) return path;
+        const string name = "resourceVersion=";
+        var at = path.IndexOf(name, StringComparison.Ordinal) + name.Length;
+        var end = path.IndexOf('&', at);
+        var asked = long.Parse(path[at..end]);
+        return $"{path[..at]}{Math.Max(compacted, asked - Random.Next(10))}{path[end..]}";
+    }
+
+    void Answer(SimulatedOperator op, InFlight request)
+    {
+        if (request.Reply is { } reply)
+        {
+            op.Deliver(request, reply);
+            return;
+        }
+        if (request.Watcher is not null) { op.Deliver(request, new Reply(200, []) { Date = Date }); return; }
+        // Given up: it may arrive all the same.
+        if (!request.IsWatch && request.Fate is Fate.Late or Fate.Served && Random.Next(2) == 0)
+        {
+            request.Fate = Fate.Served;
+            After(Random.NextDouble() * 240, () => strays.Add(request));
+        }
+        op.Deliver(request, new Reply(0, []) { Fault = "no answer in time" });
+    }
+
+    readonly Dictionary<InFlight, OMJobs.Sandbox.WatchEvent> news = [];
+
+    bool HasNews(InFlight watch)
+    {
+        if (news.ContainsKey(watch)) return true;
+        if (watch.Watcher!.Next() is not { } next) return false;
+        news[watch] = next;
+        return true;
+    }
+
+    void Feed(SimulatedOperator op, InFlight watch)
+    {
+        if (!watch.Open)
+        {
+            watch.Open = true;
+            op.Deliver(watch, (byte[])[]);
+            return;
+        }
+        news.Remove(watch, out var next);
+        op.Deliver(watch, next.Line());
+    }
+
+    /// <summary>Something happens to one of the watches.</summary>
+    void DisturbWatch()
+    {
+        if (Random.NextDouble() >= plan.Faults.Rate) return;
+        var op = operators[Random.Next(operators.Count)];
+        if (op.Frozen || op.Requests.FindAll(r => r.Watcher is not null) is not { Count: > 0 } watches) return;
+        var watch = watches[Random.Next(watches.Count)];
+        switch (Random.Next(5))
+        {
+            case 0:
+                Note($"{op.Name}: a watch is cut");
+                op.Deliver(watch, new Reply(0, []) { Fault = "connection reset by peer" });
+                break;
+            case 1:
+                Note($"{op.Name}: a watch is stalled");
+                (watch.Watcher, watch.Fate) = (null, Fate.Late); // until its reader gives up
+                break;
+            case 2:
+                Note($"{op.Name}: a watch loses events and says so");
+                while (HasNews(watch)) news.Remove(watch);
+                op.Deliver(watch, Line("ERROR", Refusal(410, "Expired", "too old resource version")));
+                break;
+            case 3 when watch is { Open: true }:
+                op.Deliver(watch, watch.Watcher!.Bookmark().Line());
+                break;
+            default:
+                Note("The API server forgets its history");
+                Store.Compact();
+                compacted = Store.Version;
+                break;
+        }
+    }
+
+    static byte[] Line(string type, Reply reply) =>
+        Encoding.UTF8.GetBytes($"{{\"type\":\"{type}\",\"object\":{Encoding.UTF8.GetString(reply.Body)}}}".ReplaceLineEndings(" "));
+}

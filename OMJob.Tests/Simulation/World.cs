@@ -1,0 +1,294 @@
+// A simulated cluster: the sandbox's store, nodes, users, and one or more processes of the operator, all on one thread
+// and a virtual clock. Whatever can happen next is a candidate; a seeded Random picks one. So every history can be
+// repeated from its seed, and a history without faults is the same as one with them but for the picks.
+
+using System.Globalization;
+using System.Text;
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+sealed partial class World
+{
+    public static readonly DateTimeOffset Epoch = Moment.Now;
+    public const string Namespace = "data";
+    static readonly Store Template = NewTemplate();
+
+    readonly Plan plan;
+    readonly ServerTime time;
+    readonly StringBuilder? trace;
+    readonly List<SimulatedOperator> operators = [];
+    readonly List<InFlight> strays = []; // nobody waits for them any more; they may still arrive
+    readonly PriorityQueue<Action, (long At, int Number)> later = new();
+    readonly Queue<PlannedAction> planned;
+    readonly List<(int Weight, Candidate What, SimulatedOperator? Op, object? Item)> candidates = [];
+    int numbers, started, steps, commits;
+    bool controllersIdle;
+
+    public World(int seed, Plan plan, bool tracing = false)
+    {
+        (this.plan, Random) = (plan, new Random(seed));
+        if (tracing) trace = new();
+        time = new ServerTime(this);
+        Store = new Store(Template, time, Random);
+        compacted = Store.Version;
+        (Nodes, Oracle) = (new(this), new(this));
+        Store.Changed += Changed;
+        planned = new(plan.Actions);
+        for (var i = 0; i < plan.Operators; i++) StartOperator();
+        if (plan.Jobs.Length > 0) CreateJob(plan.Jobs[0]);
+    }
+
+    public Random Random { get; }
+    public long Ticks { get; private set; }
+    /// <summary>The server's clock.</summary>
+    public DateTimeOffset Now => time.GetUtcNow();
+    public TimeSpan ServerJump { get; private set; }
+    public Clocks Clocks => plan.Clocks;
+    public Store Store { get; }
+    public Nodes Nodes { get; }
+    public Oracle Oracle { get; }
+    public bool Tracing => trace is not null;
+    /// <summary>The first rule that was broken.</summary>
+    public string? Violation { get; private set; }
+    /// <summary>How many requests the operators have sent, watches and events included.</summary>
+    public int Requests { get; private set; }
+    /// <summary>Of these, what is no watch.</summary>
+    public int Questions { get; private set; }
+    /// <summary>The request that is served was sent too long ago to be decided any more.</summary>
+    public bool ServingLate { get; private set; }
+    public bool Orphaned { get; private set; }
+    public bool NamespaceGone { get; private set; }
+    public string History => trace?.ToString() ?? "";
+    long compacted;
+
+    static long In(double seconds) => (long)(seconds * TimeSpan.TicksPerSecond);
+
+    sealed class ServerTime(World world) : TimeProvider
+    {
+        public override DateTimeOffset GetUtcNow() => Epoch.AddTicks(world.Ticks) + world.ServerJump;
+    }
+
+    static Store NewTemplate()
+    {
+        var store = new Store(TimeProvider.System, new Random(1));
+        store.Load(File.ReadAllText(Repository.File("crd.yaml")));
+        store.Load($"{{apiVersion: v1, kind: Namespace, metadata: {{name: {Namespace}}}}}");
+        store.RunControllers();
+        return store;
+    }
+
+    public void Note(string what)
+    {
+        if (trace is null) return;
+        trace.AppendLine(CultureInfo.InvariantCulture, $"{TimeSpan.FromTicks(Ticks).TotalSeconds,9:0.000} {what}");
+    }
+
+    public void Violate(string what)
+    {
+        Note($"VIOLATION: {what}");
+        Violation ??= what;
+    }
+
+    /// <summary>The promise does not hold here: the namespace is being deleted.</summary>
+    public bool WayOut(JsonObject job) => NamespaceGone && job.Text("metadata", "namespace") == Namespace;
+
+    public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name());
+
+    // ----- what happens, and in which order
+
+    enum Candidate { Continue, Serve, Answer, Watch, Kubelet, Controller, Planned, Stray, Fault, Time }
+
+    /// <summary>Lets everything happen until all is over, then holds the end to the rules.</summary>
+    public void Run()
+    {
+        for (var limit = 40_000; Violation is null; steps++)
+        {
+            if (!Calm && planned.Count == 0 && later.Count == 0) BeginCalm();
+            if (!Calm && Ticks > In(900)) BeginCalm();
+            if (steps > limit) { Violate("it does not end: too many steps"); break; }
+            if (Ticks > In(4 * 3600))
+            {
+                Violate($"it does not end: {string.Join("; ", Oracle.Leftovers().DefaultIfEmpty("something goes on"))}");
+                break;
+            }
+            Collect();
+            if (Calm && candidates.Count == 1 && IsOver()) break; // nothing but time
+            Do(Pick());
+        }
+        if (Violation is null) CheckQuiet();
+    }
+
+    public bool Calm { get; private set; }
+
+    void BeginCalm()
+    {
+        Note("Faults have stopped");
+        Calm = true;
+        planned.Clear();
+        EndWindows();
+        foreach (var op in operators) op.FrozenUntil = 0;
+        if (operators.Count == 0) StartOperator();
+        foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "labels", "foreign") is not null).ToArray())
+            Ask("DELETE", pod.Path, new JsonObject { ["gracePeriodSeconds"] = 0 });
+    }
+
+    bool IsOver() => later.Count == 0 && strays.Count == 0 && !Oracle.Leftovers().Any()
+        && operators.TrueForAll(op => op.Requests.TrueForAll(r => r.IsWatch))
+        && !Nodes.Pods.Any(p => Nodes.Due(p) is not null);
+
+    /// <summary>H2: nothing is asked or written any more once nothing is to be done.</summary>
+    void CheckQuiet()
+    {
+        Let(450); // what a stalled watch has still to tell, and what follows from it
+        var before = Questions;
+        Let(900);
+        if (Questions > before) Violate($"{Questions - before} requests although nothing is to be done");
+
+        void Let(double seconds)
+        {
+            for (var until = Ticks + In(seconds); Ticks < until && Violation is null && steps++ < 60_000;)
+            {
+                Collect();
+                Do(Pick());
+            }
+        }
+    }
+
+    void Collect()
+    {
+        candidates.Clear();
+        foreach (var op in operators)
+        {
+            if (!op.Frozen && op.Continuations.Count > 0) candidates.Add((12, Candidate.Continue, op, null));
+            foreach (var request in op.Requests)
+            {
+                if (request is { Reply: null, Watcher: null, Fate: not Fate.Late })
+                    candidates.Add((6, Candidate.Serve, op, request));
+                if (op.Frozen) continue;
+                if (request.Reply is not null || Ticks >= request.Ends)
+                    candidates.Add((6, Candidate.Answer, op, request));
+                else if (request.Watcher is not null && (!request.Open || HasNews(request)))
+                    candidates.Add((4, Candidate.Watch, op, request));
+            }
+        }
+        foreach (var pod in Nodes.Pods)
+            if (Nodes.Due(pod) <= Ticks) candidates.Add((3, Candidate.Kubelet, null, pod));
+        if (!controllersIdle) candidates.Add((3, Candidate.Controller, null, null));
+        if (planned.TryPeek(out var next) && (commits >= next.Commits || Ticks >= In(next.Seconds)))
+            candidates.Add((2, Candidate.Planned, null, null));
+        foreach (var stray in strays) candidates.Add((1, Candidate.Stray, null, stray));
+        if (!Calm && plan.Faults.Rate > 0 && operators.Count > 0) candidates.Add((1, Candidate.Fault, null, null));
+        candidates.Add((plan.Ordered || Calm ? 0 : 2, Candidate.Time, null, null));
+    }
+
+    (Candidate What, SimulatedOperator? Op, object? Item) Pick()
+    {
+        if (plan.Ordered || candidates.Count == 1) return (candidates[0].What, candidates[0].Op, candidates[0].Item);
+        var at = Random.Next(candidates.Sum(c => c.Weight));
+        foreach (var (weight, what, op, item) in candidates)
+            if ((at -= weight) < 0) return (what, op, item);
+        throw new InvalidOperationException();
+    }
+
+    void Do((Candidate What, SimulatedOperator? Op, object? Item) pick)
+    {
+        switch (pick.What)
+        {
+            case Candidate.Continue: pick.Op!.Continuations.RunOne(); break;
+            case Candidate.Serve: Serve((InFlight)pick.Item!); break;
+            case Candidate.Answer: Answer(pick.Op!, (InFlight)pick.Item!); break;
+            case Candidate.Watch: Feed(pick.Op!, (InFlight)pick.Item!); break;
+            case Candidate.Kubelet: Nodes.Act((Hosted)pick.Item!); break;
+            case Candidate.Controller: controllersIdle = !Store.RunController(); break;
+            case Candidate.Planned: Do(planned.Dequeue()); break;
+            case Candidate.Stray:
+                strays.Remove((InFlight)pick.Item!);
+                Serve((InFlight)pick.Item!);
+                break;
+            case Candidate.Fault: DisturbWatch(); break;
+            case Candidate.Time: Advance(); break;
+        }
+    }
+
+    /// <summary>To the next thing that is due; with faults, sometimes only a part of the way.</summary>
+    void Advance()
+    {
+        var next = Ticks + In(3600);
+        foreach (var op in operators)
+        {
+            var from = Math.Max(op.FrozenUntil, Ticks);
+            if (op.Time.NextDue is { } due) next = Math.Min(next, Math.Max(due, from));
+            foreach (var request in op.Requests) next = Math.Min(next, Math.Max(request.Ends, from));
+        }
+        foreach (var pod in Nodes.Pods) if (Nodes.Due(pod) is { } due && due > Ticks) next = Math.Min(next, due);
+        if (later.TryPeek(out _, out var at)) next = Math.Min(next, at.At);
+        if (planned.TryPeek(out var action)) next = Math.Min(next, Math.Max(Ticks, In(action.Seconds)));
+        if (!Calm && !plan.Ordered) next = Math.Min(next, Ticks + In(Random.NextDouble() * 4));
+        Ticks = Math.Max(Ticks, next);
+        while (later.TryPeek(out var ripe, out var when) && when.At <= Ticks)
+        {
+            later.Dequeue();
+            ripe();
+        }
+        foreach (var op in operators.Where(o => !o.Frozen))
+            while (op.Time.NextDue <= Ticks) op.Time.Fire();
+    }
+
+    public void After(double seconds, Action action) => later.Enqueue(action, (Ticks + In(seconds), numbers++));
+
+    void Changed(Change change)
+    {
+        commits++;
+        controllersIdle = false;
+        if (Tracing) Note($"      {Show(change)}");
+        Nodes.See(change);
+        Oracle.See(change);
+        if (change.Type.IsNamespace && change.Key == Namespace && change.Shown.Text("status", "phase") == "Terminating")
+            NamespaceGone = true;
+    }
+
+    static string Show(Change change)
+    {
+        var (o, what) = (change.Shown, change.Before is null ? "+" : change.After is null ? "-" : "~");
+        var deleted = o.Text("metadata", "deletionTimestamp") is { } at ? $" deleted {at}" : "";
+        var status = change.Type.Plural is "omjobs" or "pods" ? o["status"]?.ToJsonString() : o.Text("message");
+        return $"{what} {change.Type.Plural} {o.Name()} @{change.Version} [{string.Join(" ", o.Finalizers())}]{deleted} "
+            + status;
+    }
+
+    // ----- users, kubelet, controllers: requests that always arrive
+
+    public Response Ask(string method, string path, JsonObject? body = null)
+    {
+        var type = method == "PATCH" ? "application/merge-patch+json" : null;
+        var response = Store.Handle(OMJobs.Sandbox.Request.To(method, path, body is null ? default : body.Bytes(), type));
+        if (!response.Ok) Note($"      {method} {path}: {response.Body.Text("message")}");
+        return response;
+    }
+
+    void CreateJob(JobPlan job) => Ask("POST", $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/omjobs",
+        job.Body);
+
+    // ----- operators
+
+    void StartOperator()
+    {
+        var skew = plan.Ordered ? TimeSpan.Zero : TimeSpan.FromSeconds(Random.Next(-600, 600));
+        var name = $"operator-{++started}";
+        Note($"{name} starts, its clock {skew.TotalSeconds:+0;-0} s");
+        operators.Add(new SimulatedOperator(this, name, Clocks, skew));
+    }
+
+    public void Kill(SimulatedOperator op, double downFor)
+    {
+        Note($"{op.Name} is killed");
+        operators.Remove(op);
+        foreach (var request in op.Requests)
+            if (request is { Reply: null, Watcher: null, IsWatch: false } && Random.Next(2) == 0) strays.Add(request);
+        if (downFor == 0) StartOperator();
+        else After(downFor, StartOperator);
+    }
+}
