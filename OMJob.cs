@@ -267,6 +267,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         public readonly List<Held> Held = [];
         public int Failures; // of requests, in a row
         public int Refusals; // of a pod's creation, in a row
+        public int Vanished; // pods of this job
         public DateTimeOffset RetryAt; // no pod is created before then
         public bool NamespaceAsked;
         public long DeleteSlot; // timestamp; 0: none taken
@@ -479,13 +480,17 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             if (!entries.TryGetValue(seen.Key, out var entry))
                 entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             var held = entry.Held.Find(h => h.Key == seen.Key);
-            if (live && held is Job same && same.Version == seen.Version)
-                entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = Now, Stale = false };
+            if (live && held is not (null or Tombstone) && held.Version == seen.Version)
+                entry.Held[entry.Held.IndexOf(held)] = held.Confirmed(Now);
+            deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
             if (held is not null && !Versions.Newer(seen.Version, held.Version)
                 && !(deleted && held is not Tombstone && seen.Version == held.Version)) return seen.Key;
-            if (deleted || seen.IsGone) { Bury(seen, entry); return seen.Key; }
+            if (deleted) { Bury(seen, entry); return seen.Key; }
             if (seen is Job job && held?.Uid != job.Uid)
-                (entry.Refusals, entry.RetryAt, entry.NamespaceAsked, entry.DeleteSlot) = (0, default, false, 0);
+            {
+                (entry.Refusals, entry.Vanished, entry.RetryAt) = (0, 0, default);
+                (entry.NamespaceAsked, entry.DeleteSlot) = (false, 0);
+            }
             if (held is not null) entry.Held.Remove(held);
             entry.Held.Add(seen.After(held, live ? Now : null));
             entries[seen.Key] = entry;
@@ -503,7 +508,14 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             entry.Held.RemoveAll(h => h.Key == gone.Key);
             entry.Held.Add(new Tombstone { Key = gone.Key, Uid = gone.Uid, Version = gone.Version });
             entries[gone.Key] = entry;
-            entry.RetryAt = default; // what stood in the way of a creation may have been this pod
+            if (gone is Pod pod && entry.Job is { } job && pod.BelongsTo(job))
+            {
+                // G17: it may be created again, with backoff, and once the OMJob is seen to be there still: no race
+                // with what deletes it, nor with the collector.
+                entry.Held[entry.Held.IndexOf(job)] = job with { SeenLive = null };
+                entry.RetryAt = Now + Backoff(++entry.Vanished, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+            }
+            else entry.RetryAt = default; // what stood in the way of a creation may have been this pod
             Queue.Add(entry.Key);
         }
     }
@@ -569,17 +581,15 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     {
         var (entry, job, pods) = Observe(key);
         if (entry is null) return;
-        var asked = false;
         foreach (var pod in pods)
         {
-            if (Protocol.Stray(job, pod, Now, clocks) is null) continue;
-            if (!asked)
-            {
-                (var reply, job) = await AskJob(key, stop);
-                if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(entry, reply); return; }
-                asked = true;
-            }
-            if (Protocol.Stray(job, pod, Now, clocks) is not { } stray) continue;
+            if (Protocol.Stray(job, pod) is null) continue;
+            (var reply, job) = await AskJob(key, stop);
+            if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(entry, reply); return; }
+            if (await AskPod(entry, pod.Name, stop) is not { } live) return;
+            if (live.Pod is null) Bury(pod);
+            if (live.Pod?.Uid != pod.Uid) return; // a newer one, or none: its key comes again
+            if (Protocol.Stray(job, live.Pod) is not { } stray) continue;
             log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
             if (job is not null && stray.Fact is { } fact) Tell(entry, job, fact);
             await Do(entry, job, stray, stop);
@@ -611,6 +621,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                     job = live;
                     break;
                 case Act.AskMain: main = await AskPod(entry, Pods.MainName(job), stop); break;
+                case Act.AskExit: exit = await AskPod(entry, Pods.ExitName(job), stop); break;
                 case Act.AskNamespace: exit = await AskNamespace(entry, job, exit, stop); break;
                 case Act.CreateMain: main = await Create(entry, job, PodType.Main, stop); break;
                 case Act.CreateExit: exit = await Create(entry, job, PodType.ExitHandler, stop); break;
@@ -664,7 +675,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main) metrics.ExitHandlers++;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                See(pod);
+                See(pod, live: true);
                 return pod is null ? null : new PodView(pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
@@ -769,7 +780,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) See(answer);
+        if (answer?.Uid == pod.Uid) See(answer, live: true);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod);
         else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
@@ -794,7 +805,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (reply.Outcome == Outcome.NotFound) return PodView.Absent with { RetryAt = entry.RetryAt };
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
-            if (!pod.LostLabels) See(pod); // of one without labels the watch would never tell the end
+            if (!pod.LostLabels) See(pod, live: true); // of one without labels the watch would never tell the end
+            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), Now);
             return new PodView(pod) { RetryAt = entry.RetryAt };
         }
         Retry(entry, reply);
@@ -829,8 +841,9 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     async Task<Reply> Call(Request request, CancellationToken stop)
     {
+        var sent = time.GetTimestamp();
         var reply = await send(request, stop);
-        if (reply.Date is { } date) clock.Hear(date);
+        if (reply.Date is { } date) clock.Hear(date, time.GetElapsedTime(sent));
         metrics.Request(request.Method.Method, reply.Code);
         return reply;
     }
@@ -874,7 +887,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 /// <summary>What to do next: at most one request.</summary>
 enum Act
 {
-    Wait, AskJob, AskMain, AskNamespace, Block, AddFinalizer, DropFinalizer, CreateMain, CreateExit, WriteStatus,
+    Wait, AskJob, AskMain, AskExit, AskNamespace, Block, AddFinalizer, DropFinalizer, CreateMain, CreateExit, WriteStatus,
     DeletePod, ReleasePod, RestoreLabels, DeleteJob,
 }
 
@@ -906,13 +919,16 @@ sealed record PodView(Pod? Pod)
     public static PodView Refused(string words) => new((Pod?)null) { Sight = Sight.Refused, Words = words };
 }
 
-/// <summary>How a pod ended; no exit code where it did not end of itself.</summary>
-sealed record End(int? ExitCode, string Words);
+/// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: nothing but a clock says so.</summary>
+sealed record End(int? ExitCode, string Words, bool ByClock = false);
 
 /// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
 static class Protocol
 {
-    /// <summary>A creation is decided on an OMJob seen live no longer ago than this (D1).</summary>
+    /// <summary>
+    /// A creation is decided on an OMJob, and what a clock says of a pod on a pod, seen live no longer ago than this: a
+    /// watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
+    /// </summary>
     static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
@@ -971,7 +987,8 @@ static class Protocol
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: name taken, so ours is gone
-        if (Ended(main, now, clocks) is { } end) return MainEnded(job, main, end, now);
+        if (Ended(main, now, clocks) is { } end)
+            return end.ByClock && !IsFresh(main.Pod!, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
         if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
@@ -982,6 +999,7 @@ static class Protocol
             ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
         var stop = pod.StartTime + job.ActiveDeadline + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
+        if ((now >= start || now >= stop) && !IsFresh(pod, now)) return new(Act.AskMain);
         if (now >= start)
             return GiveUp(job, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
         if (now >= stop)
@@ -1012,10 +1030,12 @@ static class Protocol
                 ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
             if (!(now >= deadline) || pod.Deleting)
                 return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
+            if (!IsFresh(pod, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
             return Failed(job, attempt, now, clocks,
                 $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
         }
+        if (end.ByClock && !IsFresh(pod, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
         var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created)
             + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
@@ -1044,16 +1064,18 @@ static class Protocol
 
     /// <summary>
     /// What to do with a pod that should not be: another incarnation's, a late creation's, an earlier attempt's. Only
-    /// to be acted on with a job asked for live after the pod was seen (null: it is gone).
+    /// to be acted on with a job (null: it is gone) and a pod that were asked for live, the job after the pod was seen.
     /// </summary>
-    public static Decision? Stray(Job? job, Pod pod, DateTimeOffset now, Clocks clocks)
+    public static Decision? Stray(Job? job, Pod pod)
     {
         if (pod.JobUid is null) return null; // not ours to judge
         var settled = pod is { HasFinalizer: false } && (pod.PhaseOver || pod.Deleting);
         if (job?.Uid != pod.JobUid)
             return settled ? null : Remove("belongs to an OMJob that is gone", null);
         if (pod.Name == Pods.MainName(job))
-            return job.Status.Phase < Phase.ExitHandlerRunning || settled || Ended(new(pod), now, clocks) is not null
+            // Whatever the clocks say here: where they ended it, they were another process's.
+            return job.Status.Phase < Phase.ExitHandlerRunning || pod.PhaseOver || pod.Deleting
+                || pod.ExitCode is not null
                 ? null
                 : Remove("runs after the end of its run was recorded", new("StrayPodDeleted",
                     $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
@@ -1074,12 +1096,12 @@ static class Protocol
         if (view.Pod is not { } pod) return null;
         if (pod.ExitCode is { } code) return Terminated(pod, code);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
-        if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}");
+        if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
         if (pod is { Deleting: true, Scheduled: false })
             return new(null, $"was deleted before it started{Details(pod)}");
         if (now > pod.DeletionTimestamp + clocks.LostPodSlack) // G6
             return new(null, "was lost: its node did not confirm its end within "
-                + $"{Text.Duration(clocks.LostPodSlack)}{Details(pod)}");
+                + $"{Text.Duration(clocks.LostPodSlack)}{Details(pod)}", true);
         return null;
     }
 
@@ -1175,8 +1197,10 @@ static class Protocol
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
-        : job.SeenLive is { } seen && now - seen <= Fresh ? new(act)
+        : IsFresh(job, now) ? new(act)
         : new(Act.AskJob);
+
+    static bool IsFresh(Held held, DateTimeOffset now) => held.SeenLive is { } seen && now - seen <= Fresh;
 
     static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) => view.RetryAt > now
         ? new(Act.Wait) { Wake = view.RetryAt }
@@ -1397,8 +1421,13 @@ abstract record Held
     public string Name => Key.Name;
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
-    /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
-    public virtual Held After(Held? before, DateTimeOffset? live) => this;
+    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
+    public DateTimeOffset? SeenLive { get; init; }
+    /// <summary>This state, with what we remember of an earlier one. Newer than what was seen live is as good.</summary>
+    public virtual Held After(Held? before, DateTimeOffset? live) =>
+        this with { SeenLive = live ?? (before?.Uid == Uid ? before.SeenLive : null) };
+    /// <summary>The API server has answered with this very state again.</summary>
+    public virtual Held Confirmed(DateTimeOffset now) => this with { SeenLive = now };
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
@@ -1469,8 +1498,6 @@ sealed record Job : Held
     public long? BackoffLimit { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
-    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
-    public DateTimeOffset? SeenLive { get; init; }
     /// <summary>A write of ours met a newer version than this one.</summary>
     public bool Stale { get; init; }
     /// <summary>Since its deletion the namespace was found to be staying.</summary>
@@ -1480,9 +1507,7 @@ sealed record Job : Held
 
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
     public override bool IsGone => Deleting && Finalizers.Length == 0;
-    /// <summary>Newer than what was seen live is as good as live.</summary>
-    public override Held After(Held? before, DateTimeOffset? live) =>
-        this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
+    public override Held Confirmed(DateTimeOffset now) => this with { SeenLive = now, Stale = false };
 }
 
 /// <summary>A pod, as much of it as is decided on.</summary>
@@ -1529,9 +1554,10 @@ sealed record Pod : Held
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
-    public override Held After(Held? before, DateTimeOffset? live) =>
-        OverSeen is not null && before is Pod pod && pod.Uid == Uid
-            ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;
+    public override Held After(Held? before, DateTimeOffset? live) => (Pod)base.After(before, live) with
+    {
+        OverSeen = OverSeen is not null && before is Pod pod && pod.Uid == Uid ? pod.OverSeen ?? OverSeen : OverSeen,
+    };
 }
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
@@ -2048,14 +2074,16 @@ sealed class ServerClock(TimeProvider time)
 
     public DateTimeOffset Now { get { lock (gate) return atStart + time.GetElapsedTime(start); } }
 
-    /// <summary>Takes a Date header, cut to whole seconds: the true time is within the second that follows.</summary>
-    public void Hear(DateTimeOffset date)
+    /// <summary>
+    /// Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took.
+    /// </summary>
+    public void Hear(DateTimeOffset date, TimeSpan took)
     {
         lock (gate)
         {
             var now = atStart + time.GetElapsedTime(start);
-            if (now < date) atStart += date - now;
-            else if (now > date + TimeSpan.FromSeconds(1)) atStart -= now - date - TimeSpan.FromSeconds(1);
+            var latest = date + TimeSpan.FromSeconds(1) + took;
+            atStart += (now < date ? date : now > latest ? latest : now) - now;
         }
     }
 }

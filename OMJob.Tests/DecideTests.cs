@@ -878,7 +878,7 @@ public sealed class DecideTests
     public void A_pod_that_should_not_be_is_removed_and_no_other(string row)
     {
         var (given, pod, expected, at) = StrayTable[row];
-        Assert.Equal(expected, Protocol.Stray(given?.Job, pod.Pod, Moment.At(at), Moment.Clocks)?.Say(given?.Job));
+        Assert.Equal(expected, Protocol.Stray(given?.Job, pod.Pod)?.Say(given?.Job));
     }
 
     static Decision Decide(Job job, PodView main, PodView exit, double at = 0) =>

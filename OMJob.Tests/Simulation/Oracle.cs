@@ -33,6 +33,8 @@ sealed class PodRecord(JsonObject pod, bool main)
     /// <summary>Each end that a version of the pod told: an exit code, or none.</summary>
     public HashSet<long> Ends { get; } = [];
     public const long NoCode = long.MinValue;
+    /// <summary>World.Ticks at the first of them.</summary>
+    public long? OverSince { get; set; }
     /// <summary>Since when the phase was over while main was said to run.</summary>
     public DateTimeOffset? PhaseOver { get; set; }
     public DateTimeOffset? LostAfter { get; set; }
@@ -86,7 +88,7 @@ sealed class Oracle(World world)
         if (!pods.TryGetValue(uid, out var record)) return;
         record.Last = pod;
         record.Gone = change.After is null;
-        if (Judge(pod) is { } end) record.Ends.Add(end);
+        if (Judge(pod) is { } end && record.Ends.Add(end)) record.OverSince ??= world.Ticks;
         var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed" && StateOfMain(pod).At("running") is not null;
         record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
         record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
@@ -139,7 +141,9 @@ sealed class Oracle(World world)
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
         if (main)
         {
-            if (++job.Mains > 1 && !stray && !job.Pods.Exists(p => p.Stripped))
+            // Created while it was let go as one that had not started (two operators): it is a stray.
+            if (job.Deleting) stray = true;
+            if (!stray && ++job.Mains > 1 && !stray && !job.Pods.Exists(p => p.Stripped))
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job.Phase != "Pending" && !stray) world.Violate($"A main pod was created in phase {job.Phase}");
         }
@@ -209,13 +213,25 @@ sealed class Oracle(World world)
             world.Violate($"OMJob {job.Name} failed although main and handler were fine: {message}");
     }
 
-    /// <summary>What still is there that should not be once all is over (F1); G20: pods of an orphaning stay.</summary>
+    /// <summary>What still is there that should not be once all is over (F1). Pods without an owner stay (G20).</summary>
     public IEnumerable<string> Leftovers() =>
         jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there in phase {j.Phase}: {j.Last["status"]}")
-            .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || !world.Orphaned))
+            .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || p.Last.Items("metadata", "ownerReferences").Any()))
                 .Select(p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
 
     static bool Held(JsonObject pod) => pod.Finalizers().Exists(f => f.StartsWith(Ours, StringComparison.Ordinal));
+
+    /// <summary>An operator deletes a pod or drops its finalizer: not before its OMJob has ended, unless it runs.</summary>
+    public void SeeRemoval(string name, bool release)
+    {
+        if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
+        if (JobOf(pod.Last) is not { Gone: false, Finished: false } job || world.WayOut(job.Last)) return;
+        if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
+        if (release && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
+            world.Violate($"{name} is let go in phase {job.Phase}");
+        if (!release && !job.Deleting && pod.OverSince < world.Ticks - TimeSpan.TicksPerSecond * 10)
+            world.Violate($"{name} is deleted although it was over long ago, in phase {job.Phase}");
+    }
 
     /// <summary>A finalizer of ours was taken off a pod by somebody else.</summary>
     public void Strip(string uid)

@@ -103,7 +103,8 @@ sealed record Plan
     }
 
     /// <summary>G15: a pod that can never be.</summary>
-    static void Spoil(JsonNode? podSpec) => podSpec?["env"]!.AsArray().Add(Json.Object("""{"name": "no name", "value": "v"}"""));
+    public static void Spoil(JsonNode? podSpec) =>
+        podSpec?["env"]!.AsArray().Add(Json.Object("""{"name": "no name", "value": "v"}"""));
 
     /// <summary>The same in every process, unlike string.GetHashCode.</summary>
     static int Hash(string text) => text.Aggregate(17, (hash, c) => unchecked(hash * 31 + c));
@@ -122,7 +123,6 @@ sealed partial class World
         {
             case Deed.CreateJob: CreateJob(job); break;
             case Deed.DeleteJob:
-                Orphaned |= action.Propagation == "Orphan";
                 Ask("DELETE", path, action.Propagation is null ? null
                     : new JsonObject { ["propagationPolicy"] = action.Propagation });
                 // H9: the same name again; not where an orphan without labels may have the pod's name for ever.

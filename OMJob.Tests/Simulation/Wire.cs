@@ -15,6 +15,8 @@ sealed partial class World
 
     /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
     public Queue<(int Request, bool Before)> Kills { get; } = [];
+    /// <summary>All of these came to pass before all was over.</summary>
+    public bool AllKilled { get; private set; }
 
     public void Sent(SimulatedOperator op, InFlight request)
     {
@@ -97,6 +99,9 @@ sealed partial class World
         if (path.Contains("limit=500")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
         ServingLate = Ticks - request.Issued > In(10);
+        var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
+        if (removes && path.Contains("/pods/") && !ServingLate)
+            Oracle.SeeRemoval(path[(path.LastIndexOf('/') + 1)..], sent.Method == HttpMethod.Patch);
         var response = Store.Handle(OMJobs.Sandbox.Request.To(
             sent.Method.Method, path, sent.Body, sent.MediaType));
         ServingLate = false;

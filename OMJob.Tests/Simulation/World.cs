@@ -57,9 +57,10 @@ sealed partial class World
     public int Requests { get; private set; }
     /// <summary>Of these, what is no watch.</summary>
     public int Questions { get; private set; }
+    /// <summary>Requests until all was over: after that there are only watches to renew.</summary>
+    public int RequestsUntilEnd { get; private set; }
     /// <summary>The request that is served was sent too long ago to be decided any more.</summary>
     public bool ServingLate { get; private set; }
-    public bool Orphaned { get; private set; }
     public bool NamespaceGone { get; private set; }
     public string History => trace?.ToString() ?? "";
     long compacted;
@@ -118,6 +119,8 @@ sealed partial class World
             if (Calm && candidates.Count == 1 && IsOver()) break; // nothing but time
             Do(Pick());
         }
+        (RequestsUntilEnd, AllKilled) = (Requests, Kills.Count == 0);
+        Kills.Clear();
         if (Violation is null) CheckQuiet();
     }
 
@@ -131,7 +134,8 @@ sealed partial class World
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
         if (operators.Count == 0) StartOperator();
-        foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "labels", "foreign") is not null).ToArray())
+        // What nobody owns any more may have the name of a pod to come for ever.
+        foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "ownerReferences") is null).ToArray())
             Ask("DELETE", pod.Path, new JsonObject { ["gracePeriodSeconds"] = 0 });
     }
 
