@@ -470,9 +470,9 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     /// <summary>
     /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held, and
-    /// requeues its OMJob's key. Returns the object's own key.
+    /// requeues its OMJob's key. Returns the object's own key. Live: when the request was sent that it is the answer to.
     /// </summary>
-    Key? See(Held? seen, bool deleted = false, bool live = false)
+    Key? See(Held? seen, bool deleted = false, DateTimeOffset? live = null)
     {
         if (seen is null) return null;
         lock (gate)
@@ -480,8 +480,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             if (!entries.TryGetValue(seen.Key, out var entry))
                 entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             var held = entry.Held.Find(h => h.Key == seen.Key);
-            if (live && held is not (null or Tombstone) && held.Version == seen.Version)
-                entry.Held[entry.Held.IndexOf(held)] = held.Confirmed(Now);
+            if (live is { } at && held is not (null or Tombstone) && held.Version == seen.Version)
+                entry.Held[entry.Held.IndexOf(held)] = held.Confirmed(at);
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
             if (held is not null && !Versions.Newer(seen.Version, held.Version)
                 && !(deleted && held is not Tombstone && seen.Version == held.Version)) return seen.Key;
@@ -492,7 +492,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 (entry.NamespaceAsked, entry.DeleteSlot) = (false, 0);
             }
             if (held is not null) entry.Held.Remove(held);
-            entry.Held.Add(seen.After(held, live ? Now : null));
+            entry.Held.Add(seen.After(held, live));
             entries[seen.Key] = entry;
             Queue.Add(entry.Key);
             return seen.Key;
@@ -618,6 +618,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                     var (reply, live) = await AskJob(entry.Key, stop);
                     if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(entry, reply);
                     if (live?.Uid != job.Uid) return;
+                    // It may name another exit pod by now (D1).
+                    if (live.Status != job.Status) (main, exit) = (View(Pods.MainName(live)), View(Pods.ExitName(live)));
                     job = live;
                     break;
                 case Act.AskMain: main = await AskPod(entry, Pods.MainName(job), stop); break;
@@ -675,7 +677,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main) metrics.ExitHandlers++;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                See(pod, live: true);
+                See(pod, live: reply.Asked);
                 return pod is null ? null : new PodView(pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
@@ -760,7 +762,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             case Outcome.Ok:
                 entry.Failures = 0;
                 // The answer to a DELETE may be a Status instead.
-                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) See(answer, live: true);
+                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) See(answer, live: reply.Asked);
                 return true;
             case Outcome.NotFound: Bury(job); break;
             case Outcome.Conflict: // observe again, never try harder
@@ -780,7 +782,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) See(answer, live: true);
+        if (answer?.Uid == pod.Uid) See(answer, live: reply.Asked);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod);
         else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
@@ -789,7 +791,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
-        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: true);
+        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked);
         lock (gate)
         {
             var held = entries.GetValueOrDefault(key)?.Job;
@@ -805,8 +807,9 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (reply.Outcome == Outcome.NotFound) return PodView.Absent with { RetryAt = entry.RetryAt };
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
-            if (!pod.LostLabels) See(pod, live: true); // of one without labels the watch would never tell the end
-            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), Now);
+            // Of one without labels the watch would never tell the end; a stray is asked for each time.
+            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null) See(pod, live: reply.Asked);
+            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), reply.Asked);
             return new PodView(pod) { RetryAt = entry.RetryAt };
         }
         Retry(entry, reply);
@@ -843,7 +846,9 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     {
         var sent = time.GetTimestamp();
         var reply = await send(request, stop);
-        if (reply.Date is { } date) clock.Hear(date, time.GetElapsedTime(sent));
+        var took = time.GetElapsedTime(sent);
+        if (reply.Date is { } date) clock.Hear(date, took);
+        reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         metrics.Request(request.Method.Method, reply.Code);
         return reply;
     }
@@ -986,7 +991,11 @@ static class Protocol
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
-        if (main.Pod is { } other && !other.BelongsTo(job)) main = PodView.Absent; // D2: name taken, so ours is gone
+        if (main.Pod is { } other && !other.BelongsTo(job)) // D2: the name is taken, so ours is gone; or was, before ours
+        {
+            if (!IsFresh(other, now)) return new(Act.AskMain);
+            main = PodView.Absent;
+        }
         if (Ended(main, now, clocks) is { } end)
             return end.ByClock && !IsFresh(main.Pod!, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
@@ -1022,6 +1031,7 @@ static class Protocol
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
+        if (!pod.BelongsTo(job) && !IsFresh(pod, now)) return new(Act.AskExit);
         if (!pod.BelongsTo(job)) return Failed(job, attempt, now, clocks, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
@@ -2106,6 +2116,8 @@ sealed record Reply(int Code, byte[] Body)
 {
     public string? Fault { get; init; }
     public DateTimeOffset? Date { get; init; }
+    /// <summary>When the request was sent (server's time).</summary>
+    public DateTimeOffset Asked { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {

@@ -117,10 +117,13 @@ sealed class Oracle(World world)
         return deleted is not null && pod.Text("spec", "nodeName") is null ? PodRecord.NoCode : null;
     }
 
-    /// <summary>Over by its own word or by a clock, at any time until now; two seconds are the clocks' own.</summary>
+    /// <summary>What a request may take, and by how much the operator's idea of the server's clock may be off.</summary>
+    TimeSpan Slack => TimeSpan.FromSeconds(12) + world.ClockJumps;
+
+    /// <summary>Over by its own word or by a clock, at any time until now.</summary>
     bool IsOver(PodRecord pod)
     {
-        var now = latest.AddSeconds(2);
+        var now = latest.AddSeconds(2) + world.ClockJumps;
         var grace = TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
         return pod.Gone || pod.Stripped || pod.Ends.Count > 0 || now > pod.LostAfter
             || now >= pod.PhaseOver + grace + world.Clocks.LostPodSlack;
@@ -155,7 +158,7 @@ sealed class Oracle(World world)
     {
         var running = job.Pods.Find(p => p.IsMain && !IsOver(p));
         if (running is not null) world.Violate($"{exit.Name()} was created while {running.Name} was not over");
-        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !(latest.AddSeconds(2) > p.LostAfter)
+        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !(latest.AddSeconds(2) + world.ClockJumps > p.LostAfter)
             && p.PhaseOver is null);
         if (real is not null) world.Violate($"{exit.Name()} was created while {real.Name} really ran");
         var env = exit.Items("spec", "containers").First().Items("env").Last();
@@ -164,7 +167,7 @@ sealed class Oracle(World world)
             world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
         // G12: another attempt only after the one before has failed, or may have.
         var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && Judge(p.Last) == 0
-            && latest < p.Created + world.Clocks.ExitHandlerDeadline); // at its deadline it may not have been seen yet
+            && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline); // then it may not have been seen yet
         if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
         var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());
         if (other is not null) world.Violate($"two pods are called {exit.Name()}");
@@ -182,7 +185,7 @@ sealed class Oracle(World world)
         }
         if (mains.TrueForAll(p => !IsOver(p))) world.Violate($"OMJob {job.Name}: its main pod is not over");
         var told = mains.Exists(p => p.Ends.Contains(job.Code ?? PodRecord.NoCode));
-        var unseen = job.Code is null && mains.Exists(p => p.Gone || p.Stripped || latest.AddSeconds(2) > p.LostAfter
+        var unseen = job.Code is null && mains.Exists(p => p.Gone || p.Stripped || latest.AddSeconds(2) + world.ClockJumps > p.LostAfter
             || p.PhaseOver is not null);
         if (!told && !unseen)
             world.Violate($"OMJob {job.Name}: exit code {job.Code} is recorded, its main pod told "

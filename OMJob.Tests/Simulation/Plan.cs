@@ -144,8 +144,8 @@ sealed partial class World
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
-            case Deed.JumpForward: ServerJump += TimeSpan.FromSeconds(action.Length); break;
-            case Deed.JumpBack: ServerJump -= TimeSpan.FromSeconds(Math.Min(30, action.Length)); break;
+            case Deed.JumpForward: Jump(action.Length); break;
+            case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
             case Deed.KillOperator when operators.Count > 0:
                 Kill(operators[Random.Next(operators.Count)], Random.Next(2) * action.Length);
                 break;
@@ -154,6 +154,12 @@ sealed partial class World
                 break;
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
         }
+    }
+
+    void Jump(double seconds)
+    {
+        ServerJump += TimeSpan.FromSeconds(seconds);
+        ClockJumps += TimeSpan.FromSeconds(Math.Abs(seconds));
     }
 
     void Change(Hosted pod, string field) =>

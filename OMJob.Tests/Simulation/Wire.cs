@@ -133,6 +133,7 @@ sealed partial class World
         var at = path.IndexOf(name, StringComparison.Ordinal) + name.Length;
         var end = path.IndexOf('&', at);
         var asked = long.Parse(path[at..end]);
+        if (asked < compacted) return path;
         return $"{path[..at]}{Math.Max(compacted, asked - Random.Next(10))}{path[end..]}";
     }
 

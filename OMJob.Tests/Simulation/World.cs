@@ -46,6 +46,8 @@ sealed partial class World
     /// <summary>The server's clock.</summary>
     public DateTimeOffset Now => time.GetUtcNow();
     public TimeSpan ServerJump { get; private set; }
+    /// <summary>The sum of all jumps of that clock.</summary>
+    public TimeSpan ClockJumps { get; private set; }
     public Clocks Clocks => plan.Clocks;
     public Store Store { get; }
     public Nodes Nodes { get; }
