@@ -508,14 +508,14 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             entry.Held.RemoveAll(h => h.Key == gone.Key);
             entry.Held.Add(new Tombstone { Key = gone.Key, Uid = gone.Uid, Version = gone.Version });
             entries[gone.Key] = entry;
-            if (gone is Pod pod && entry.Job is { } job && pod.BelongsTo(job))
+            // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again,
+            // with backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
+            entry.RetryAt = default;
+            if (entry.Job is { } job && gone.Name == Pods.ExitName(job) && gone is Pod pod && pod.BelongsTo(job))
             {
-                // G17: it may be created again, with backoff, and once the OMJob is seen to be there still: no race
-                // with what deletes it, nor with the collector.
                 entry.Held[entry.Held.IndexOf(job)] = job with { SeenLive = null };
                 entry.RetryAt = Now + Backoff(++entry.Vanished, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
             }
-            else entry.RetryAt = default; // what stood in the way of a creation may have been this pod
             Queue.Add(entry.Key);
         }
     }
@@ -587,7 +587,6 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             (var reply, job) = await AskJob(key, stop);
             if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(entry, reply); return; }
             if (await AskPod(entry, pod.Name, stop) is not { } live) return;
-            if (live.Pod is null) Bury(pod);
             if (live.Pod?.Uid != pod.Uid) return; // a newer one, or none: its key comes again
             if (Protocol.Stray(job, live.Pod) is not { } stray) continue;
             log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
@@ -804,7 +803,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     async Task<PodView?> AskPod(Entry entry, string name, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(new(entry.Key.Namespace, name, Kind.Pod))), stop);
-        if (reply.Outcome == Outcome.NotFound) return PodView.Absent with { RetryAt = entry.RetryAt };
+        if (reply.Outcome == Outcome.NotFound)
+        {
+            lock (gate) if (entry.Held.Find(h => h is Pod && h.Name == name) is { } gone) Bury(gone, entry);
+            return PodView.Absent with { RetryAt = entry.RetryAt };
+        }
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
             // Of one without labels the watch would never tell the end; a stray is asked for each time.
@@ -1212,9 +1215,10 @@ static class Protocol
 
     static bool IsFresh(Held held, DateTimeOffset now) => held.SeenLive is { } seen && now - seen <= Fresh;
 
-    static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) => view.RetryAt > now
-        ? new(Act.Wait) { Wake = view.RetryAt }
-        : new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's");
+    static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) =>
+        view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
+        : IsFresh(pod, now) ? new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's")
+        : new(Act.AskMain);
 
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
