@@ -27,6 +27,7 @@ sealed class PodRecord(JsonObject pod, bool main)
     public string Uid { get; } = pod.Uid();
     public string Name { get; } = pod.Name();
     public bool IsMain => main;
+    public bool Stray { get; init; }
     public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
     public JsonObject Last { get; set; } = pod;
     public bool Gone { get; set; }
@@ -140,8 +141,8 @@ sealed class Oracle(World world)
     {
         if (JobOf(pod) is not { } job) return;
         var main = pod.Text("metadata", "labels", Labels.Type) == Labels.Main;
-        var record = pods[pod.Uid()] = new PodRecord(pod, main);
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
+        var record = pods[pod.Uid()] = new PodRecord(pod, main) { Stray = stray };
         if (main)
         {
             // Created while it was let go as one that had not started (two operators): it is a stray.
@@ -166,7 +167,7 @@ sealed class Oracle(World world)
         if (told != ("pipelineStatus", job.Code == 0 ? "success" : "failed"))
             world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
         // G12: another attempt only after the one before has failed, or may have.
-        var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && Judge(p.Last) == 0
+        var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
             && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline); // then it may not have been seen yet
         if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
         var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());
