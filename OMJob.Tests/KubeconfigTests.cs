@@ -312,7 +312,7 @@ public sealed class KubeconfigTests : KubeconfigTest
         var plugin = config.Plugin(Credential("\"token\":\"t$n\",\"expirationTimestamp\":\"2001-01-01T00:00:00Z\""));
         config.With(Trusting(Authority), Exec(plugin));
         using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
-        File.Delete(plugin);
+        File.WriteAllText(plugin, "exit 1"); // without a word: what a plugin says goes to our own stderr
         var reply = await api.Send(new(HttpMethod.Get, "/"), Stop);
         Assert.Equal((0, Outcome.Fault), (reply.Code, reply.Outcome));
         Assert.Empty(server.Requests);
