@@ -367,11 +367,12 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             watch.Turned = time.GetTimestamp();
             var listing = watch.Version is null;
             var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
+            // A stream that ends by itself is normal; one that ends at once, again and again, is not.
+            var lived = listing ? reply.Ok
+                : watch.Connected && time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1);
+            failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
-            // A stream that ends by itself is normal; one that ends at once, again and again, is not.
-            var lived = listing || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1);
-            failures = reply.Ok && lived ? 0 : failures + 1;
             if (failures > 1)
                 log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));

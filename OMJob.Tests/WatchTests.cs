@@ -371,6 +371,22 @@ public sealed partial class WatchTests
     }
 
     [Fact]
+    public async Task W6_A_watch_that_is_cut_after_a_while_is_taken_up_again_soon_however_often_that_happens()
+    {
+        await using var loop = new Loop();
+        Reply Cut(Request request)
+        {
+            var reply = Feed(request, Lost);
+            loop.Time.Advance(TimeSpan.FromSeconds(60));
+            return reply;
+        }
+        loop.OnWatch = [.. Enumerable.Repeat<Func<Request, Reply>>(Cut, 10)];
+        await loop.Until(() => loop.WatchedAt.Length >= 10, "ten watches");
+        Assert.All(loop.WatchedAt[..10].Zip(loop.WatchedAt[1..10]), pair =>
+            Assert.InRange((pair.Second - pair.First).TotalSeconds, 60.1, 60.3));
+    }
+
+    [Fact]
     public async Task A_watch_asks_for_less_than_a_load_balancer_allows_and_has_a_deadline_of_its_own()
     {
         await using var loop = new Loop
