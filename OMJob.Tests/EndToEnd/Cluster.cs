@@ -53,8 +53,11 @@ public sealed class Cluster : IAsyncLifetime
     internal string Kubeconfig(string? server = null)
     {
         var cluster = new JsonObject { ["server"] = server ?? Api.Server.ToString() };
-        if (server is null)
+        if (server?.StartsWith("http:") != true)
+        {
             cluster["certificate-authority-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Api.Authorities));
+            cluster["tls-server-name"] = Api.Server.Host;
+        }
         var config = new JsonObject
         {
             ["apiVersion"] = "v1",

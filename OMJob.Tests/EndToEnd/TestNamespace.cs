@@ -90,6 +90,9 @@ sealed class TestNamespace : IAsyncDisposable
     public Task<OperatorProcess> Operator(FaultProxy proxy, params IEnumerable<string> flags) =>
         Start(proxy.Address, flags);
 
+    public Task<OperatorProcess> Operator(TcpProxy proxy, params IEnumerable<string> flags) =>
+        Start(proxy.Address, flags);
+
     async Task<OperatorProcess> Start(string? server, IEnumerable<string> flags)
     {
         var process = new OperatorProcess(
