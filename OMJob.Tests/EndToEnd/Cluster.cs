@@ -2,6 +2,7 @@
 // roles in it: every operator runs with the rights that deploy.yaml gives, no more (which the sandbox does not check). A
 // cluster without nodes will do: the suite brings its own. CRDs, roles and service account are left there.
 
+using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
 using Xunit;
@@ -16,9 +17,11 @@ namespace OMJobs.Tests.EndToEnd;
 using OMJobs.Sandbox;
 
 /// <summary>For all tests: a client with an administrator's rights, a kubelet, kubeconfigs for operators.</summary>
-public sealed class Cluster : IAsyncLifetime
+public class Cluster : IAsyncLifetime
 {
     static readonly string? Given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
+    static readonly string? StopCommand = Environment.GetEnvironmentVariable("OMJOB_TEST_APISERVER_STOP");
+    static readonly string? StartCommand = Environment.GetEnvironmentVariable("OMJOB_TEST_APISERVER_START");
     readonly DirectoryInfo directory = Directory.CreateTempSubdirectory("omjob-e2e-");
     LocalCluster? sandbox;
     string token = "";
@@ -74,6 +77,38 @@ public sealed class Cluster : IAsyncLifetime
         return file;
     }
 
+    /// <summary>
+    /// Whether the API server can be stopped and started: the sandbox's, or one for which there are shell commands in
+    /// OMJOB_TEST_APISERVER_STOP and OMJOB_TEST_APISERVER_START.
+    /// </summary>
+    internal bool CanStop => sandbox is not null || (StopCommand is not null && StartCommand is not null);
+
+    internal Task StopApiServer() => sandbox?.Server.Stop() ?? Shell(StopCommand!);
+
+    /// <summary>Returns once it answers.</summary>
+    internal async Task StartApiServer()
+    {
+        await (sandbox?.Server.Restart() ?? Shell(StartCommand!));
+        await Eventually.True("the API server answers", async () =>
+        {
+            try
+            {
+                return await Api.Find(Paths.Namespaces) is not null;
+            }
+            catch (Exception e) when (ApiException.Passes(e))
+            {
+                return false;
+            }
+        });
+    }
+
+    static async Task Shell(string command)
+    {
+        using var process = Process.Start("sh", ["-c", command]);
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 0, $"{command}: exit code {process.ExitCode}");
+    }
+
     /// <summary>Installs all but the Deployment; the answer is a token of the service account.</summary>
     async Task<string> Install()
     {
@@ -96,6 +131,7 @@ public sealed class Cluster : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         directory.Delete(true);
         if (sandbox is not null)
         {

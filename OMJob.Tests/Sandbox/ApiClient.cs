@@ -170,7 +170,9 @@ sealed class ApiClient : IDisposable
                 var listed = list.Items("items").ToDictionary(o => o.Uid());
                 foreach (var (uid, gone) in known.ToList())
                     if (!listed.ContainsKey(uid) && known.Remove(uid)) yield return new Notice("DELETED", gone);
-                foreach (var (uid, o) in listed)
+                // The youngest last, as they came: of the pods of a job main, whose name is the greater one, was first.
+                foreach (var (uid, o) in listed
+                    .OrderBy(e => e.Value.Time("metadata", "creationTimestamp")).ThenByDescending(e => e.Value.Name()))
                 {
                     // The items of a list do not say what they are.
                     o["kind"] = list.Text("kind")![..^"List".Length];
@@ -222,7 +224,9 @@ sealed class ApiClient : IDisposable
         }
         catch (HttpRequestException)
         {
-            return null;
+            // Not there for now: taken up again from where it was.
+            await Task.Delay(TimeSpan.FromMilliseconds(100), stop);
+            return StreamReader.Null;
         }
     }
 

@@ -23,10 +23,10 @@ delegate Task PodLog(
 
 sealed class ApiServer : IAsyncDisposable
 {
-    readonly WebApplication app;
     readonly X509Certificate2 authority = NewAuthority();
-    readonly CancellationTokenSource stop = new();
     readonly TimeSpan bookmarks;
+    WebApplication app;
+    CancellationTokenSource stop = new();
     // Completed and replaced by each write.
     volatile TaskCompletionSource changed = NewPulse();
 
@@ -34,6 +34,11 @@ sealed class ApiServer : IAsyncDisposable
     {
         (Store, this.bookmarks) = (store, bookmarks);
         store.Changed += _ => Interlocked.Exchange(ref changed, NewPulse()).TrySetResult();
+        app = NewApp(port);
+    }
+
+    WebApplication NewApp(int port)
+    {
         var builder = WebApplication.CreateEmptyBuilder(new());
         builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
@@ -46,8 +51,9 @@ sealed class ApiServer : IAsyncDisposable
                 listen.UseHttps(NewCertificate(authority));
             });
         });
-        app = builder.Build();
-        app.Run(Answer);
+        var built = builder.Build();
+        built.Run(Answer);
+        return built;
     }
 
     public Store Store { get; }
@@ -104,13 +110,27 @@ sealed class ApiServer : IAsyncDisposable
         await File.WriteAllTextAsync(path, Kubeconfig());
     }
 
-    public async ValueTask DisposeAsync()
+    /// <summary>Breaks all connections and listens no more; what is stored stays.</summary>
+    public async Task Stop()
     {
         await stop.CancelAsync();
-        await app.StopAsync();
+        await app.StopAsync(new CancellationToken(canceled: true));
         await app.DisposeAsync();
-        authority.Dispose();
         stop.Dispose();
+    }
+
+    /// <summary>Listens again at the same address, after Stop.</summary>
+    public Task Restart()
+    {
+        stop = new();
+        app = NewApp(Address.Port);
+        return app.StartAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Stop();
+        authority.Dispose();
     }
 
     static TaskCompletionSource NewPulse() => new(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -153,6 +153,12 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
                 ["target"] = new JsonObject { ["kind"] = "Node", ["name"] = node },
             });
         }
+        catch (HttpRequestException)
+        {
+            // Nobody will show us this pod again.
+            await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
+            await Bind(pod);
+        }
         catch (Exception e) when (ApiException.Passes(e))
         {
             // Gone, being deleted or bound by somebody else: the watch says so.
