@@ -28,6 +28,7 @@ public sealed partial class WatchTests
         public Func<Request, Reply>[] OnWatch { get; set; } = [];
         public Func<Exchange, Task>[] OverSocket { get; init; } = [];
         public TimeSpan? WatchTimeout { get; init; }
+        public int HealthPort { get; init; }
         public StepTime Time { get; } = new();
 
         /// <summary>Lists and watches of the resource: LIST, LIST token, WATCH version.</summary>
@@ -45,6 +46,14 @@ public sealed partial class WatchTests
         /// <summary>The jobs whose finalizer was taken off: once each, or an event was lost or taken twice.</summary>
         public ConcurrentQueue<string> Patched { get; } = [];
         public bool Seen(string job) => Patched.Contains(job);
+
+        /// <summary>What the operator answers now. Blocks: a script may ask, too.</summary>
+        public int Ready()
+        {
+            using var http = new HttpClient();
+            using var answer = http.Send(new(HttpMethod.Get, $"http://127.0.0.1:{HealthPort}/ready"), WatchTests.Stop);
+            return (int)answer.StatusCode;
+        }
 
         /// <summary>Lets the operator's clock run from timer to timer until the condition holds.</summary>
         public async Task Until(Func<bool> condition, string what)
@@ -69,7 +78,13 @@ public sealed partial class WatchTests
             }
             var clocks = new Clocks(TimeSpan.Zero, TimeSpan.Zero, TimeSpan.FromMinutes(1), 3);
             var op = new Operator(sockets ? Wire : Answer, clocks, Time, NullLogger.Instance, new Random(1));
-            var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 2 };
+            var settings = new Settings
+            {
+                Namespaces = [""],
+                Clocks = clocks,
+                Workers = 2,
+                HealthPort = HealthPort,
+            };
             running = Task.Run(() => op.Run(settings, stop.Token));
         }
 

@@ -7,6 +7,8 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
+using OMJobs.Tests.EndToEnd;
+
 public sealed partial class WatchTests
 {
     static CancellationToken Stop => TestContext.Current.CancellationToken;
@@ -384,6 +386,35 @@ public sealed partial class WatchTests
         await loop.Until(() => loop.WatchedAt.Length >= 10, "ten watches");
         Assert.All(loop.WatchedAt[..10].Zip(loop.WatchedAt[1..10]), pair =>
             Assert.InRange((pair.Second - pair.First).TotalSeconds, 60.1, 60.3));
+    }
+
+    [Fact]
+    public async Task W5_A_watch_that_cannot_be_taken_up_again_is_not_ready_after_15_s_until_it_is()
+    {
+        await using var loop = new Loop { HealthPort = Port.Free() };
+        var (lost, seen) = (default(TimeSpan?), new List<(double Deaf, int Ready)>());
+        Reply Refuse(Request request)
+        {
+            if (lost is null) request.OnLine!(default);
+            lost ??= loop.Time.Elapsed;
+            seen.Add(((loop.Time.Elapsed - lost.Value).TotalSeconds, loop.Ready()));
+            return Lost;
+        }
+        loop.OnWatch = [.. Enumerable.Repeat<Func<Request, Reply>>(Refuse, 9)];
+        await loop.Until(() => loop.WatchedAt.Length > 9 && loop.Ready() == 200, "ready again");
+        Assert.All(seen, s => Assert.Equal(s.Deaf > 15 ? 503 : 200, s.Ready));
+        Assert.InRange(seen.Count(s => s.Ready == 503), 1, 3);
+    }
+
+    [Fact]
+    public async Task W2_A_watch_is_not_ready_once_it_is_silent_for_longer_than_it_can_last()
+    {
+        await using var loop = new Loop { HealthPort = Port.Free() };
+        await loop.Until(() => loop.Asked.Contains("WATCH 10") && loop.Ready() == 200, "ready");
+        loop.Time.Advance(TimeSpan.FromSeconds(180));
+        Assert.Equal(200, loop.Ready());
+        loop.Time.Advance(TimeSpan.FromSeconds(31));
+        Assert.Equal(503, loop.Ready());
     }
 
     [Fact]

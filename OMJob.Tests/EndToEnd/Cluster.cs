@@ -93,7 +93,7 @@ public class Cluster : IAsyncLifetime
         {
             try
             {
-                return await Api.Find(Paths.Namespaces) is not null;
+                return await Api.Find(Paths.OMJobs("default")) is not null;
             }
             catch (Exception e) when (ApiException.Passes(e))
             {
