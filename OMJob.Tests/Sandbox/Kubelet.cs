@@ -153,15 +153,15 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
                 ["target"] = new JsonObject { ["kind"] = "Node", ["name"] = node },
             });
         }
-        catch (HttpRequestException)
+        catch (ApiException e) when ((int)e.Code < 500)
         {
-            // Nobody will show us this pod again.
-            await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
-            await Bind(pod);
+            // Gone, being deleted or bound by somebody else: the watch says so.
         }
         catch (Exception e) when (ApiException.Passes(e))
         {
-            // Gone, being deleted or bound by somebody else: the watch says so.
+            // The API server is away, or just starting, and would not show us this pod again.
+            await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
+            await Bind(pod);
         }
     }
 
