@@ -1,5 +1,5 @@
 // Everything at once: runs of every kind, while operators are killed and overlap and the API server goes and comes.
-// OMJOB_CHAOS_JOBS: how many OMJobs; an operator is killed for every fifth of them. OMJOB_CHAOS_SEED: that of a failure.
+// OMJOB_CHAOS_JOBS: how many OMJobs; an operator is killed for every fifth. OMJOB_CHAOS_SEED: that of a failure.
 // An API server that others use, too, should not be stopped: there run this class alone.
 
 using Xunit;
@@ -70,7 +70,7 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
         }
     }
 
-    /// <summary>One operator after another, each killed; the next is there before that, or nobody is for a while.</summary>
+    /// <summary>One operator after another, each killed; the next is there before, or nobody is for a while.</summary>
     async Task Kill(int kills, Random random)
     {
         var current = await Ns.Operator();

@@ -1,5 +1,5 @@
-// A proxy of bytes between an operator and its API server: TLS passes through unread, so that HTTP/2 is in play. It does
-// what networks do: cut a connection after any byte, swallow everything without a word, be slow, refuse.
+// A proxy of bytes between an operator and its API server: TLS passes through unread, so that HTTP/2 is in play. It
+// does what networks do: cut a connection after any byte, swallow everything without a word, be slow, refuse.
 
 using System.Collections.Concurrent;
 using System.Net;
@@ -54,7 +54,7 @@ sealed class TcpProxy : IDisposable
         foreach (var connection in connections.Keys) connection.End(reset: true);
     }
 
-    /// <summary>Half-open: what the connections of now carry is swallowed both ways, for ever, without FIN or RST.</summary>
+    /// <summary>Half-open: what these connections carry is swallowed both ways, for ever, without FIN or RST.</summary>
     public void StallAll()
     {
         foreach (var connection in connections.Keys) connection.Stalled = true;
@@ -106,8 +106,10 @@ sealed class TcpProxy : IDisposable
             var (from, to) = (connection.Near.GetStream(), connection.Far.GetStream());
             if (direction == Direction.Down) (from, to) = (to, from);
             var buffer = new byte[16 * 1024];
-            while (await from.ReadAsync(buffer.AsMemory(0, BytesPerSecond > 0 ? 256 : buffer.Length)) is > 0 and var read)
+            while (true)
             {
+                var read = await from.ReadAsync(buffer.AsMemory(0, BytesPerSecond > 0 ? 256 : buffer.Length));
+                if (read == 0) break;
                 if (connection.Stalled) continue;
                 var (passing, ends, reset) = Count(direction, read);
                 await to.WriteAsync(buffer.AsMemory(0, passing));
