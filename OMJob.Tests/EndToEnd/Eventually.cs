@@ -7,7 +7,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 static class Eventually
 {
-    public static async Task True(string what, Func<Task<bool>> condition, int seconds = 60)
+    public static async Task True(string what, Func<Task<bool>> condition, int seconds = 180)
     {
         var clock = Stopwatch.StartNew();
         while (!await condition())
@@ -17,11 +17,11 @@ static class Eventually
         }
     }
 
-    public static Task True(string what, Func<bool> condition, int seconds = 60) =>
+    public static Task True(string what, Func<bool> condition, int seconds = 180) =>
         True(what, () => Task.FromResult(condition()), seconds);
 
     /// <summary>The first answer that is not null.</summary>
-    public static async Task<T> Get<T>(string what, Func<T?> find, int seconds = 60) where T : class
+    public static async Task<T> Get<T>(string what, Func<T?> find, int seconds = 180) where T : class
     {
         T? found = null;
         await True(what, () => (found = find()) is not null, seconds);
