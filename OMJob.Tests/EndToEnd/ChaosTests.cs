@@ -73,20 +73,23 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
     /// <summary>One operator after another, each killed; the next is there before, or nobody is for a while.</summary>
     async Task Kill(int kills, Random random)
     {
-        var current = await Ns.Operator();
+        var current = await NewOperator();
         for (var kill = 1; kill <= kills; kill++)
         {
             await Task.Delay(random.Next(700));
             var overlap = random.Next(2) == 0;
             if (!overlap) await current.Kill();
-            var starting = Ns.Operator();
-            if (kill % 5 == 0 && Cluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
+            var starting = NewOperator();
+            if (kill % Math.Max(5, kills / 3) == 0 && Cluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
             var next = await starting;
             await Task.Delay(random.Next(300));
             if (overlap) await current.Kill();
             current = next;
         }
     }
+
+    /// <summary>One that does not take a pod for lost while the kubelet waits for the API server, too.</summary>
+    Task<OperatorProcess> NewOperator() => Ns.Operator("--lost-pod-slack", "60s");
 
     async Task Outage(int milliseconds)
     {

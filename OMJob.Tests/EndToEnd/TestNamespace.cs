@@ -95,8 +95,9 @@ sealed class TestNamespace : IAsyncDisposable
 
     async Task<OperatorProcess> Start(string? server, IEnumerable<string> flags)
     {
+        if (!flags.Contains("--lost-pod-slack")) flags = ["--lost-pod-slack", "2s", .. flags];
         var process = new OperatorProcess(
-            cluster.Kubeconfig(server), ["--namespace", Name, "--lost-pod-slack", "2s", .. flags]);
+            cluster.Kubeconfig(server), ["--namespace", Name, .. flags]);
         operators.Add(process);
         await process.Ready();
         return process;
