@@ -12,6 +12,7 @@
 // Every write to an OMJob carries the resourceVersion it was decided on: a 409 means observe again.
 //
 // Read on: command line, operator (watch, queue, reconcile, actions), Decide, pods, models, API server, endpoints.
+// Schedules are in CronOMJob.cs.
 
 using System.Buffers;
 using System.CommandLine;
@@ -257,7 +258,7 @@ delegate Task<Reply> Send(Request request, CancellationToken stop);
 /// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, act; every answer feeds the
 /// cache again, which requeues the key.
 /// </summary>
-sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
+sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
 {
     /// <summary>All that is known about one OMJob and its pods.</summary>
     sealed class Entry(Key key)
@@ -292,9 +293,10 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
-        // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.
+        // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too; schedules last.
         Watches.AddRange(settings.Namespaces.Select(Watch.Pods));
         Watches.AddRange(settings.Namespaces.Select(Watch.Jobs));
+        Watches.AddRange(settings.Namespaces.Select(Watch.Crons));
         using var endpoints = new Endpoints(this, settings, time, metrics, log);
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -304,6 +306,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         foreach (var watches in Watches.GroupBy(w => w.Kind).ToArray())
         {
             foreach (var watch in watches) _ = Guard(RunWatch(watch, ending.Token));
+            if (watches.Key == Kind.CronOMJob) break; // nothing waits for schedules
             await Task.WhenAll(watches.Select(w => w.Synced.Task)).WaitAsync(ending.Token).Quietly();
         }
         var workers = Enumerable.Range(0, settings.Workers).Select(_ => Guard(Work(ending.Token, cut.Token))).ToArray();
@@ -373,7 +376,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
-            if (failures > 1)
+            // OMJobs go on without the CRD of schedules, and without the right to see them.
+            var absent = watch.Kind == Kind.CronOMJob && reply.Code is 403 or 404;
+            if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Words);
+            if (watch.Absent = absent) watch.Synced.TrySetResult();
+            if (failures > 1 && !absent)
                 log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
             if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
@@ -492,6 +499,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 (entry.Refusals, entry.Vanished, entry.RetryAt) = (0, 0, default);
                 (entry.NamespaceAsked, entry.DeleteSlot) = (false, 0);
             }
+            NoteRun(held as Job, seen as Job);
             if (held is not null) entry.Held.Remove(held);
             entry.Held.Add(seen.After(held, live));
             entries[seen.Key] = entry;
@@ -506,6 +514,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         lock (gate)
         {
             if (entry is null && !entries.TryGetValue(gone.Key, out entry)) return;
+            NoteRun(entry.Held.Find(h => h.Key == gone.Key) as Job, null);
             entry.Held.RemoveAll(h => h.Key == gone.Key);
             entry.Held.Add(new Tombstone { Key = gone.Key, Uid = gone.Uid, Version = gone.Version });
             entries[gone.Key] = entry;
@@ -580,6 +589,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
 
     async Task Reconcile(Key key, CancellationToken stop)
     {
+        if (key.Kind == Kind.CronOMJob) { await ReconcileCron(key, stop); return; }
         var (entry, job, pods) = Observe(key);
         if (entry is null) return;
         foreach (var pod in pods)
@@ -648,7 +658,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
                 break;
             case Act.WriteStatus: await WriteStatus(entry, job!, decision, stop); break;
             case Act.Block: await Block(entry, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
-            case Act.DeleteJob: await DeleteExpired(entry, job!, stop); break;
+            case Act.DeleteJob: await DeleteJob(entry, job!, job!.Version, "its TTL is over", stop); break;
             case Act.ReleasePod: TakePod(entry, pod, await ReleasePod(pod, stop)); break;
             case Act.RestoreLabels:
                 var meta = Pods.LabelPatch(job!, pod);
@@ -732,8 +742,11 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         if (decision.Fact is { } fact) Tell(entry, job, fact);
     }
 
-    /// <summary>Deletes an expired job, at most fifty a second: a backlog at the first start is no storm.</summary>
-    async Task DeleteExpired(Entry entry, Job job, CancellationToken stop)
+    /// <summary>
+    /// Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The entry is that of
+    /// the key which decided it: the job's, or its CronOMJob's.
+    /// </summary>
+    async Task DeleteJob(Entry entry, Job job, string? version, string why, CancellationToken stop)
     {
         var now = time.GetTimestamp();
         lock (gate)
@@ -743,8 +756,8 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         }
         if (entry.DeleteSlot > now) { Queue.AddAfter(entry.Key, time.GetElapsedTime(now, entry.DeleteSlot)); return; }
         entry.DeleteSlot = 0;
-        Log(entry.Key, "Deleting the OMJob: its TTL is over");
-        var body = Bodies.Delete(job.Uid, job.Version);
+        Log(job.Key, $"Deleting the OMJob: {why}");
+        var body = Bodies.Delete(job.Uid, version);
         TakeJob(entry, job, await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop));
     }
 
@@ -851,7 +864,7 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
         var sent = time.GetTimestamp();
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
-        if (reply.Date is { } date) clock.Hear(date, took);
+        if (reply.Date is { } date && clock.Hear(date, took)) RequeueSchedules();
         reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         metrics.Request(request.Method.Method, reply.Code);
         return reply;
@@ -862,31 +875,32 @@ sealed class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, 
     // ----- events
 
     /// <summary>Puts an event on its way; it never holds up the protocol. A fact told again raises its count.</summary>
-    void Tell(Entry entry, Job job, Fact fact, int count = 1)
+    void Tell(Entry entry, Held about, Fact fact, int count = 1)
     {
         var now = Now;
         var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message)
             ? last : null;
-        var name = $"{Names.Fit(job.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
-        fact = again ?? fact with { First = now, Name = name, Job = job with { Spec = default } };
+        var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
+        if (about is Job job) about = job with { Spec = default };
+        fact = again ?? fact with { First = now, Name = name, About = about };
         entry.LastFact = fact = fact with { Count = count, Last = now };
         if (!facts.Writer.TryWrite(fact))
-            log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", job.Namespace, job.Name);
+            log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", about.Namespace, about.Name);
     }
 
     async Task SendFacts(CancellationToken stop)
     {
         while (await facts.Reader.WaitToReadAsync(CancellationToken.None) && facts.Reader.TryRead(out var fact))
         {
-            var job = fact.Job!;
-            var path = Paths.Events(job.Namespace);
+            var about = fact.About!;
+            var path = Paths.Events(about.Namespace);
             var reply = fact.Last == fact.First ? null : await Call(
                 new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
             if (reply is null or { Outcome: Outcome.NotFound })
-                reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, job)), stop);
+                reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, about)), stop);
             if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
                 log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}",
-                    job.Namespace, job.Name, fact.Action, reply.Words);
+                    about.Namespace, about.Name, fact.Action, reply.Words);
         }
     }
 }
@@ -938,7 +952,7 @@ static class Protocol
     /// A creation is decided on an OMJob, and what a clock says of a pod on a pod, seen live no longer ago than this: a
     /// watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
     /// </summary>
-    static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
+    public static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
@@ -1375,12 +1389,12 @@ static class Pods
     /// blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground deletion
     /// take the exit pod.
     /// </summary>
-    static JsonObject Owner(Job job) => new()
+    public static JsonObject Owner(Held owner) => new()
     {
         ["apiVersion"] = Job.ApiVersion,
-        ["kind"] = "OMJob",
-        ["name"] = job.Name,
-        ["uid"] = job.Uid,
+        ["kind"] = owner.Key.Kind.ToString(),
+        ["name"] = owner.Name,
+        ["uid"] = owner.Uid,
         ["controller"] = true,
         ["blockOwnerDeletion"] = false,
     };
@@ -1420,9 +1434,9 @@ static class Pods
 
 // ------------------------------------------------------------------------------------------------------------ models
 
-enum Kind { OMJob, Pod }
+enum Kind { OMJob, Pod, CronOMJob }
 
-/// <summary>An object's namespace, name and kind; an OMJob's is what the queue holds.</summary>
+/// <summary>An object's namespace, name and kind; those of OMJobs and CronOMJobs are what the queue holds.</summary>
 readonly record struct Key(string Namespace, string Name, Kind Kind = Kind.OMJob);
 
 /// <summary>An object in the cache.</summary>
@@ -1513,6 +1527,9 @@ sealed record Job : Held
     public long? BackoffLimit { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
+    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
+    public Key? Cron { get; init; }
+    public string? CronUid { get; init; }
     /// <summary>A write of ours met a newer version than this one.</summary>
     public bool Stale { get; init; }
     /// <summary>Since its deletion the namespace was found to be staying.</summary>
@@ -1578,7 +1595,7 @@ sealed record Pod : Held
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
 sealed record Fact(string Action, string Message, bool Warning = false)
 {
-    public Job? Job { get; init; }
+    public Held? About { get; init; }
     public string Name { get; init; } = "";
     public int Count { get; init; }
     public DateTimeOffset First { get; init; }
@@ -1639,6 +1656,8 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;
+        var cron = meta.OwnerReferences?.Find(
+            o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion, Name: not null });
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
         {
@@ -1656,6 +1675,8 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             BackoffLimit = Spec.Number("exitHandlerBackoffLimit"),
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
+            Cron = cron is null ? null : new Key(ns, cron.Name!, Kind.CronOMJob),
+            CronUid = cron?.Uid,
         };
     }
 }
@@ -1731,8 +1752,10 @@ sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? 
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = 1000)]
 [JsonSerializable(typeof(ListOf<JobObject>))]
 [JsonSerializable(typeof(ListOf<PodObject>))]
+[JsonSerializable(typeof(ListOf<CronObject>))]
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
 [JsonSerializable(typeof(WatchEvent<PodObject>))]
+[JsonSerializable(typeof(WatchEvent<CronObject>))]
 [JsonSerializable(typeof(WatchEvent<StatusObject>))]
 sealed partial class Json : JsonSerializerContext
 {
@@ -1827,12 +1850,14 @@ static class Text
 static class Secrets
 {
     /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat.</summary>
-    public static string Redact(string words, Job? job)
+    public static string Redact(string words, Job? job) => Redact(words, job?.Spec ?? default);
+
+    public static string Redact(string words, JsonElement omJobSpec)
     {
         var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
         if (context >= 0) words = words[..context].TrimEnd(' ', ',');
         var values = ((string[])["mainPodSpec", "exitHandlerSpec"])
-            .SelectMany(spec => (job?.Spec ?? default).Get(spec).Get("env").Items().Select(item => item.Text("value")))
+            .SelectMany(spec => omJobSpec.Get(spec).Get("env").Items().Select(item => item.Text("value")))
             .OfType<string>().Where(value => value.Length >= 4).OrderByDescending(value => value.Length);
         foreach (var value in values) // as it is, and quoted
             words = words.Replace(value, "***", StringComparison.Ordinal)
@@ -1860,7 +1885,7 @@ static class Paths
     static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
     public static string All(string ns, string resource) =>
         (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
-    public static string Of(Key key) => $"{All(key.Namespace, key.Kind == Kind.Pod ? "pods" : "omjobs")}/{key.Name}";
+    public static string Of(Key key) => $"{All(key.Namespace, $"{key.Kind}s".ToLowerInvariant())}/{key.Name}";
     public static string Events(string ns) => $"/api/v1{In(ns)}/events";
 
     /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6).</summary>
@@ -1909,17 +1934,17 @@ static class Bodies
         return new JsonObject { ["propagationPolicy"] = "Background", ["preconditions"] = preconditions }.Bytes();
     }
 
-    public static byte[] Event(Fact fact, Job job) => new JsonObject
+    public static byte[] Event(Fact fact, Held about) => new JsonObject
     {
-        ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = job.Namespace },
+        ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = about.Namespace },
         ["involvedObject"] = new JsonObject
         {
             ["apiVersion"] = Job.ApiVersion,
-            ["kind"] = "OMJob",
-            ["namespace"] = job.Namespace,
-            ["name"] = job.Name,
-            ["uid"] = job.Uid,
-            ["resourceVersion"] = job.Version,
+            ["kind"] = about.Key.Kind.ToString(),
+            ["namespace"] = about.Namespace,
+            ["name"] = about.Name,
+            ["uid"] = about.Uid,
+            ["resourceVersion"] = about.Version,
         },
         ["reason"] = "OMJobOperator",
         ["action"] = fact.Action,
@@ -2068,12 +2093,16 @@ sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, Jso
         Json.Default.ListOfPodObject, Json.Default.WatchEventPodObject);
     public static Watch Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
         Json.Default.ListOfJobObject, Json.Default.WatchEventJobObject);
+    public static Watch Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
+        Json.Default.ListOfCronObject, Json.Default.WatchEventCronObject);
 
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
     public TaskCompletionSource Synced { get; } = new();
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
     public bool Connected { get; set; }
+    /// <summary>The API server said that it does not serve it, or not to us.</summary>
+    public bool Absent { get; set; }
     /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>
     public long Turned { get; set; }
     public long Heard { get; set; }
@@ -2090,15 +2119,17 @@ sealed class ServerClock(TimeProvider time)
     public DateTimeOffset Now { get { lock (gate) return atStart + time.GetElapsedTime(start); } }
 
     /// <summary>
-    /// Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took.
+    /// Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took. True where
+    /// the clock was set forward by more than several API servers may differ.
     /// </summary>
-    public void Hear(DateTimeOffset date, TimeSpan took)
+    public bool Hear(DateTimeOffset date, TimeSpan took)
     {
         lock (gate)
         {
             var now = atStart + time.GetElapsedTime(start);
             var latest = date + TimeSpan.FromSeconds(1) + took;
             atStart += (now < date ? date : now > latest ? latest : now) - now;
+            return date - now > TimeSpan.FromSeconds(5);
         }
     }
 }
@@ -2161,7 +2192,8 @@ sealed record Reply(int Code, byte[] Body)
                 410 => Outcome.Gone,
                 // A patch that names the UID of an earlier object of that name.
                 422 when status?.Details?.Causes?.Exists(c => c?.Field == "metadata.uid") is true => Outcome.Conflict,
-                422 when !webhook && status?.Details is { Kind: "Pod", Causes.Count: > 0 } => Outcome.Invalid,
+                422 when !webhook && status?.Details is { Kind: "Pod" or "OMJob", Causes.Count: > 0 }
+                    => Outcome.Invalid,
                 400 when !webhook && status?.Reason == "BadRequest" => Outcome.Invalid,
                 413 => Outcome.Invalid,
                 500 when message.Contains("request is too large", StringComparison.Ordinal) => Outcome.Invalid,
@@ -2592,7 +2624,8 @@ sealed class Endpoints : IDisposable
     {
         if (op.Watches.Count == 0 || op.Watches.Exists(w => !w.Synced.Task.IsCompleted))
             return "the caches are not synced yet";
-        return op.Watches.Exists(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15)
+        var needed = op.Watches.Where(w => !w.Absent);
+        return needed.Any(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15)
             || Age(w.Heard) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
     }
 

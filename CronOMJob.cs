@@ -1,0 +1,423 @@
+// Schedules: at each time of a CronOMJob the operator creates an OMJob, which then runs as any other.
+//
+// All state is in the CronOMJob's status, and each step is safe to repeat:
+//   1. A tick is due: get the CronOMJob, for it may have been suspended or edited, and decide again on that.
+//   2. Create the OMJob, whose name is made of the tick: that it exists already is success.
+//   3. Status lastScheduleTime: the tick is decided, whether it ran or was skipped. It never moves backwards.
+//   4. Delete the oldest finished OMJobs beyond the history limits.
+// Nothing is written while nothing is due: the server flips `suspend` and does not retry on a conflict.
+
+using System.Globalization;
+using System.Security;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Cronos;
+
+namespace OMJobs;
+
+// -------------------------------------------------------------------------------------------------------- operator
+
+sealed partial class Operator
+{
+    readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
+
+    /// <summary>Keeps runs up to date and requeues the CronOMJob of an OMJob that changes; under the lock.</summary>
+    void NoteRun(Job? before, Job? after)
+    {
+        if (before?.Cron is { } old && runs.TryGetValue(old, out var fewer))
+        {
+            if (fewer.Remove(before.Key) && fewer.Count == 0) runs.Remove(old);
+            Queue.Add(old);
+        }
+        if (after?.Cron is { } owner)
+        {
+            (runs.TryGetValue(owner, out var more) ? more : runs[owner] = []).Add(after.Key);
+            Queue.Add(owner);
+        }
+    }
+
+    /// <summary>The server's clock was set: what waits for a time of day waits for another span now.</summary>
+    void RequeueSchedules()
+    {
+        lock (gate) foreach (var key in entries.Keys) if (key.Kind == Kind.CronOMJob) Queue.Add(key);
+    }
+
+    async Task ReconcileCron(Key key, CancellationToken stop)
+    {
+        JsonElement live = default;
+        for (var round = 0; round < 8; round++)
+        {
+            var (entry, cron, jobs) = ObserveCron(key);
+            if (entry is null || cron is null) return;
+            var fresh = live.Get("metadata").Text("resourceVersion") == cron.Version;
+            var step = Scheduling.Decide(cron, fresh, jobs, entry.RetryAt, Now);
+            if (step.Wake is { } wake) Queue.AddAfter(key, wake - Now); // whatever becomes of the step
+            switch (step.Act)
+            {
+                case CronAct.Wait: entry.Failures = 0; return;
+                case CronAct.Ask: live = await AskCron(entry, cron, stop); break;
+                case CronAct.AskRun:
+                    var (reply, _) = await AskJob(step.Run!.Key, stop);
+                    if (reply.Ok || reply.Outcome == Outcome.NotFound) break;
+                    Retry(entry, reply);
+                    return;
+                case CronAct.Create: await CreateRun(entry, cron, live, step, stop); return;
+                case CronAct.WriteStatus: await WriteCron(entry, cron, step.Status!, step.Fact, stop); return;
+                case CronAct.DeleteRun: await DeleteJob(entry, step.Run!, null, "history limit", stop); return;
+            }
+            if (step.Act == CronAct.Ask && live.ValueKind == JsonValueKind.Undefined) return;
+        }
+    }
+
+    (Entry? Entry, Cron? Cron, Job[] Runs) ObserveCron(Key key)
+    {
+        var (entry, _, _) = Observe(key);
+        lock (gate)
+        {
+            var cron = entry?.Held.OfType<Cron>().FirstOrDefault();
+            var jobs = runs.GetValueOrDefault(key)?.Select(k => entries.GetValueOrDefault(k)?.Job).OfType<Job>();
+            return (entry, cron, [.. (jobs ?? []).Where(job => job.CronUid == cron?.Uid)]);
+        }
+    }
+
+    /// <summary>A live GET of the whole object, of which only what decides is held; undefined: there is none.</summary>
+    async Task<JsonElement> AskCron(Entry entry, Cron cron, CancellationToken stop)
+    {
+        var reply = await Call(new(HttpMethod.Get, Paths.Of(cron.Key)), stop);
+        if (reply.Outcome == Outcome.NotFound) Bury(cron);
+        else if (!reply.Ok) Retry(entry, reply);
+        if (!reply.Ok) return default;
+        See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: true);
+        return reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole : default;
+    }
+
+    async Task CreateRun(Entry entry, Cron cron, JsonElement live, CronStep step, CancellationToken stop)
+    {
+        var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Paths.All(cron.Namespace, "omjobs")}?timeout=10s");
+        var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
+        var reply = await Call(new(HttpMethod.Post, path, body), stop);
+        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: true);
+        var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"));
+        var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
+            && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
+        switch (reply.Outcome)
+        {
+            case var _ when there:
+                (entry.Refusals, entry.RetryAt) = (0, default);
+                var said = reply.Ok ? Scheduling.Created : Scheduling.Exists;
+                var done = new CronStatus(step.Tick, name, said);
+                await WriteCron(entry, cron, done, new("OMJobCreated", $"{said}: {name}"), stop);
+                break;
+            case Outcome.Invalid: // as the template is it can never be: the next tick tries again
+                var why = Text.Cut($"OMJob cannot be created: {words}");
+                var refused = cron.Status with { LastScheduleTime = step.Tick, Message = why };
+                await WriteCron(entry, cron, refused, new("OMJobRefused", why, true), stop);
+                break;
+            case Outcome.NamespaceGoing: Log(entry.Key, "No OMJob is created: the namespace is being deleted"); break;
+            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(entry, reply); break;
+            default:
+                var text = Text.Cut($"OMJob is blocked: {words}");
+                await BlockRun(entry, cron, reply.RetryAfter, text, step, stop);
+                break;
+        }
+    }
+
+    /// <summary>G14: what creates no OMJob now may do so later: until the deadline or the next tick.</summary>
+    async Task BlockRun(
+        Entry entry, Cron cron, TimeSpan? retryAfter, string text, CronStep step, CancellationToken stop)
+    {
+        entry.Refusals++;
+        var delay = retryAfter ?? Backoff(entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
+        entry.RetryAt = step.Wake < Now + delay ? step.Wake.Value : Now + delay;
+        Queue.AddAfter(entry.Key, entry.RetryAt - Now);
+        var fact = new Fact("OMJobBlocked", text, Warning: true);
+        if (int.IsPow2(entry.Refusals)) Tell(entry, cron, fact, entry.Refusals); // H2
+        if (cron.Status.Message != text) await WriteCron(entry, cron, cron.Status with { Message = text }, null, stop);
+    }
+
+    async Task WriteCron(Entry entry, Cron cron, CronStatus status, Fact? fact, CancellationToken stop)
+    {
+        var body = new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["resourceVersion"] = cron.Version },
+            ["status"] = new JsonObject
+            {
+                ["lastScheduleTime"] = Text.Time(status.LastScheduleTime),
+                ["lastOMJobName"] = status.LastName,
+                ["message"] = status.Message,
+            },
+        };
+        var path = Paths.Of(cron.Key) + "/status";
+        var reply = await Call(new(HttpMethod.Patch, path, body.Bytes(), MediaTypes.Merge), stop);
+        switch (reply.Outcome)
+        {
+            case Outcome.Ok:
+                entry.Failures = 0;
+                Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
+                if (fact is not null) Tell(entry, cron, fact);
+                See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: true);
+                break;
+            case Outcome.NotFound: Bury(cron); break;
+            case Outcome.Conflict: // observe again, never try harder
+                await AskCron(entry, cron, stop);
+                Queue.Add(cron.Key);
+                break;
+            default: Retry(entry, reply); break;
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- decision
+
+enum CronAct { Wait, Ask, AskRun, Create, WriteStatus, DeleteRun }
+
+/// <summary>One step. Wake: when to look again if nothing happens (server's time).</summary>
+sealed record CronStep(CronAct Act)
+{
+    public DateTimeOffset Tick { get; init; }
+    public Job? Run { get; init; }
+    public CronStatus? Status { get; init; }
+    public Fact? Fact { get; init; }
+    public DateTimeOffset? Wake { get; init; }
+}
+
+/// <summary>The next step of a schedule: a function of the CronOMJob, its OMJobs and the API server's clock.</summary>
+static class Scheduling
+{
+    public const string MissingSchedule = "Missing schedule", MissingTemplate = "Missing OMJob template",
+        Suspended = "Suspended", Missed = "Missed schedule", Created = "Created OMJob", Exists = "OMJob already exists";
+
+    /// <summary>Live: asked for just now, so that it may create, but nothing before retryAt.</summary>
+    public static CronStep Decide(
+        Cron cron, bool live, IReadOnlyList<Job> runs, DateTimeOffset retryAt, DateTimeOffset now)
+    {
+        if (cron.Deleting) return new(CronAct.Wait);
+        var since = cron.Status.LastScheduleTime > cron.Created ? cron.Status.LastScheduleTime.Value : cron.Created;
+        var (schedule, problem) = cron switch
+        {
+            { Expression: "" } => (null, MissingSchedule),
+            { HasTemplate: false } => (null, MissingTemplate),
+            { Suspend: true } => (null, Suspended),
+            _ => Schedule.Read(cron.Expression, cron.TimeZone),
+        };
+        var next = schedule?.Next(since > now ? since : now);
+        if (schedule is not null && next is null) problem = Schedule.Problem(cron.Expression, "no such time will come");
+        var step = problem is null ? AtTick(cron, schedule!, since, live, runs, retryAt, now)
+            : Say(cron, problem, problem == Suspended ? null : new("ScheduleInvalid", problem, true));
+        step ??= BeyondLimit(cron, runs) ?? new(CronAct.Wait);
+        return step with { Wake = step.Wake < next ? step.Wake : next };
+    }
+
+    /// <summary>What follows from the latest tick that is not decided yet; null where there is nothing to do.</summary>
+    static CronStep? AtTick(Cron cron, Schedule schedule, DateTimeOffset since, bool live, IReadOnlyList<Job> runs,
+        DateTimeOffset retryAt, DateTimeOffset now)
+    {
+        if (schedule.Latest(since, now) is not { } tick) // what kept it from running is over
+            return Schedule.IsProblem(cron.Status.Message) ? Say(cron, null, null) : null;
+        if (Math.Floor((now - tick).TotalSeconds) > cron.StartingDeadline)
+            return Say(cron, Missed, new("ScheduleMissed", $"{Missed}: {Text.Time(tick)}", true));
+        var name = Runs.Name(cron.Name, tick);
+        if (runs.Any(run => run.Name == name)) // created before the status could be written
+            return Write(new(tick, name, Exists), new("OMJobCreated", $"{Exists}: {name}"));
+        if (runs.FirstOrDefault(run => !run.Status.Phase.IsFinished()) is { } running)
+        {
+            if (!(now - running.SeenLive <= Protocol.Fresh)) return new(CronAct.AskRun) { Run = running };
+            var skipped = $"Skipped: OMJob {running.Name} is still running";
+            return Write(cron.Status with { LastScheduleTime = tick, Message = skipped },
+                new("OMJobSkipped", skipped, true));
+        }
+        return retryAt > now ? new(CronAct.Wait) { Wake = retryAt }
+            : new(live ? CronAct.Create : CronAct.Ask) { Tick = tick };
+    }
+
+    /// <summary>The oldest finished OMJob beyond the limits.</summary>
+    static CronStep? BeyondLimit(Cron cron, IReadOnlyList<Job> runs)
+    {
+        foreach (var (phase, limit) in ((Phase, long)[])
+            [(Phase.Succeeded, cron.SucceededLimit), (Phase.Failed, cron.FailedLimit)])
+        {
+            var finished = runs.Where(run => run.Status.Phase == phase && !run.Deleting).ToArray();
+            if (finished.Length <= limit) continue;
+            return new(CronAct.DeleteRun)
+            {
+                Run = finished.OrderBy(run => run.Status.CompletionTime).ThenBy(run => run.Name).First(),
+            };
+        }
+        return null;
+    }
+
+    static CronStep? Say(Cron cron, string? message, Fact? fact) =>
+        cron.Status.Message == message ? null : Write(cron.Status with { Message = message }, fact);
+
+    static CronStep Write(CronStatus status, Fact? fact) => new(CronAct.WriteStatus) { Status = status, Fact = fact };
+}
+
+/// <summary>
+/// The times of a UNIX cron expression in a time zone. A day matches if either day field does, where both are given. A
+/// time that daylight saving skips comes at the end of the gap; one that it repeats comes once, unless its hour or
+/// minute is a range, a step or *: those go on in real time.
+/// </summary>
+sealed class Schedule
+{
+    static readonly string[] Macros =
+        ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
+    static readonly string[] Months =
+        ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+    static readonly string[] Days = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+    static readonly string[][] NamesOfField = [[], [], [], Months, Days];
+
+    readonly CronExpression[] either;
+    readonly TimeZoneInfo zone;
+
+    Schedule(CronExpression[] either, TimeZoneInfo zone) => (this.either, this.zone) = (either, zone);
+
+    public static string Problem(string expression, string why) =>
+        $"Schedule '{Text.Cut(expression, 100)}' cannot be used: {why}";
+
+    /// <summary>A message of a schedule that could not run, which is wrong as soon as it can.</summary>
+    public static bool IsProblem(string? message) => message is Scheduling.Suspended or Scheduling.MissingSchedule
+        or Scheduling.MissingTemplate || message?.StartsWith("Schedule '", StringComparison.Ordinal) is true
+        || message?.StartsWith("Time zone '", StringComparison.Ordinal) is true;
+
+    /// <summary>Either the schedule or why it cannot be.</summary>
+    public static (Schedule? Schedule, string? Problem) Read(string expression, string zone)
+    {
+        if (Zone(zone) is not { } found)
+            return (null, $"Time zone '{Text.Cut(zone, 100)}' cannot be used: it is not an IANA name, or the operator "
+                + "finds no time zone data");
+        var fields = expression.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
+        var macro = fields is [var one] && Macros.Contains(one);
+        if (!macro && (fields.Length != 5 || fields.Where((field, i) => !IsUnix(field, NamesOfField[i])).Any()))
+            return (null, Problem(expression, "it is not a UNIX cron expression with five fields"));
+        var bothDays = !macro && IsGiven(fields[2]) && IsGiven(fields[4]);
+        string[] texts = !bothDays ? [string.Join(' ', fields)]
+            : [string.Join(' ', [.. fields[..4], "*"]), string.Join(' ', [.. fields[..2], "*", .. fields[3..]])];
+        try { return (new([.. texts.Select(text => CronExpression.Parse(text))], found), null); }
+        catch (CronFormatException e) { return (null, Problem(expression, e.Message)); }
+    }
+
+    /// <summary>What batch/v1 takes for a restriction: a step is one.</summary>
+    static bool IsGiven(string days) => days is not ("*" or "*/1");
+
+    /// <summary>Nothing but numbers, names, * , - and /: what else the parser knows (? L W #) is not UNIX.</summary>
+    static bool IsUnix(string field, string[] names)
+    {
+        foreach (var name in names) field = field.Replace(name, "0", StringComparison.OrdinalIgnoreCase);
+        return field.All(c => char.IsAsciiDigit(c) || c is '*' or ',' or '-' or '/');
+    }
+
+    static TimeZoneInfo? Zone(string id)
+    {
+        if (id is "" or "UTC" or "Etc/UTC") return TimeZoneInfo.Utc; // needs no data
+        var named = id[0] != '/' && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '/' or '_' or '-' or '+');
+        try { return named ? TimeZoneInfo.FindSystemTimeZoneById(id) : null; } // a name, and no way to another file
+        catch (Exception e) when (e is TimeZoneNotFoundException or InvalidTimeZoneException or SecurityException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The first time after that.</summary>
+    public DateTimeOffset? Next(DateTimeOffset after) => either.Min(one => one.GetNextOccurrence(after, zone));
+
+    /// <summary>The latest time after since and not after now, looked for in ever longer spans before now.</summary>
+    public DateTimeOffset? Latest(DateTimeOffset since, DateTimeOffset now)
+    {
+        for (var span = TimeSpan.FromMinutes(1); ; span *= 2)
+        {
+            var from = now - since <= span ? since : now - span;
+            DateTimeOffset? latest = null;
+            for (var at = Next(from); at <= now; at = Next(at.Value)) latest = at;
+            if (latest is not null || from == since) return latest;
+        }
+    }
+}
+
+/// <summary>The OMJobs of a schedule.</summary>
+static class Runs
+{
+    public static string Name(string cron, DateTimeOffset tick) =>
+        Names.Fit(cron, 52, "omjob") + "-" + tick.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>The OMJob of a tick as JSON. Fields that we do not read travel as they came (H4).</summary>
+    public static byte[] Build(Cron cron, JsonElement live, DateTimeOffset tick, string runId)
+    {
+        var name = Name(cron.Name, tick);
+        var (labels, annotations, spec) = (new JsonObject(), new JsonObject(), new JsonObject());
+        foreach (var label in live.Get("metadata").Get("labels").Fields()) labels.Give(label.Name, label.Value);
+        foreach (var note in live.Get("metadata").Get("annotations").Fields()) annotations.Give(note.Name, note.Value);
+        annotations.Remove("kubectl.kubernetes.io/last-applied-configuration"); // it is not that of an OMJob
+        foreach (var field in live.Get("spec").Get("omJobSpec").Fields()) spec[field.Name] = field.Value.Node();
+        labels[Labels.RunId] = runId;
+        foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
+            foreach (var item in ((spec[pod] as JsonObject)?["env"] as JsonArray ?? []).OfType<JsonObject>())
+                if (Placeholder($"{item["name"]}", $"{item["value"]}", runId, name) is { } value) item["value"] = value;
+        var meta = new JsonObject
+        {
+            ["name"] = name,
+            ["namespace"] = cron.Namespace,
+            ["labels"] = labels,
+            ["annotations"] = annotations,
+            ["ownerReferences"] = new JsonArray(Pods.Owner(cron)),
+        };
+        return new JsonObject
+        {
+            ["apiVersion"] = Job.ApiVersion,
+            ["kind"] = "OMJob",
+            ["metadata"] = meta,
+            ["spec"] = spec,
+        }.Bytes();
+    }
+
+    static string? Placeholder(string variable, string value, string runId, string name) => (variable, value) switch
+    {
+        ("pipelineRunId", "{{ omjob.uid }}") => runId,
+        ("jobName", "{{ omjob.name }}") => name,
+        _ => null,
+    };
+}
+
+// ---------------------------------------------------------------------------------------------------------- models
+
+/// <summary>CronOMJob.status (CONTRACT section 1).</summary>
+sealed record CronStatus(DateTimeOffset? LastScheduleTime, string? LastName, string? Message);
+
+/// <summary>A CronOMJob, as much of it as decides: its omJobSpec is asked for when a run is created.</summary>
+sealed record Cron : Held
+{
+    public bool Deleting { get; init; }
+    public DateTimeOffset Created { get; init; }
+    public string Expression { get; init; } = "";
+    public string TimeZone { get; init; } = "";
+    public bool Suspend { get; init; }
+    public long? StartingDeadline { get; init; }
+    public long SucceededLimit { get; init; }
+    public long FailedLimit { get; init; }
+    public bool HasTemplate { get; init; }
+    public CronStatus Status { get; init; } = new(null, null, null);
+}
+
+sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
+{
+    public Held? ToHeld(DateTimeOffset now)
+    {
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
+            return null;
+        return new Cron
+        {
+            Key = new(ns, name, Kind.CronOMJob),
+            Uid = uid,
+            Version = version,
+            Deleting = meta.DeletionTimestamp is not null,
+            Created = meta.CreationTimestamp ?? now,
+            Expression = Spec.Text("schedule")?.Trim() ?? "",
+            TimeZone = Spec.Text("timeZone")?.Trim() ?? "",
+            Suspend = Spec.Get("suspend").ValueKind == JsonValueKind.True,
+            StartingDeadline = Spec.Number("startingDeadlineSeconds"),
+            SucceededLimit = Spec.Number("successfulJobsHistoryLimit") ?? 3,
+            FailedLimit = Spec.Number("failedJobsHistoryLimit") ?? 3,
+            HasTemplate = Spec.Get("omJobSpec").OrNothing().ValueKind == JsonValueKind.Object,
+            Status = new(Status.Time("lastScheduleTime"), Status.Text("lastOMJobName"), Status.Text("message")),
+        };
+    }
+}
