@@ -82,6 +82,15 @@ sealed class AnOMJob
     public AnOMJob WithLabel(string key, string value) =>
         Do(() => ((JsonObject)(metadata["labels"] ??= new JsonObject()))[key] = value);
     public AnOMJob Named(string name) => Do(() => metadata["name"] = name);
+    public AnOMJob OwnedBy(string cronUid, bool controller = true) =>
+        Do(() => metadata["ownerReferences"] = new JsonArray(new JsonObject
+        {
+            ["apiVersion"] = OMJobs.Job.ApiVersion,
+            ["kind"] = "CronOMJob",
+            ["name"] = "hourly",
+            ["uid"] = cronUid,
+            ["controller"] = controller,
+        }));
     public AnOMJob Saying(string message) => With("message", message);
     public AnOMJob AtAttempt(int number) =>
         With("exitHandlerPodName", Pods.ExitName((string)metadata["name"]!, number));
@@ -293,6 +302,68 @@ sealed class APod
     APod Do(Action change) { change(); return this; }
 }
 
+/// <summary>A CronOMJob `hourly` in namespace `data`, a day old, that has run at every time but Moment.Now's.</summary>
+sealed class ACron
+{
+    readonly JsonObject metadata = new()
+    {
+        ["name"] = "hourly",
+        ["namespace"] = "data",
+        ["uid"] = "uid-of-hourly",
+        ["resourceVersion"] = "300",
+        ["creationTimestamp"] = Moment.Stamp(-86400),
+    };
+    readonly JsonObject spec = new()
+    {
+        ["schedule"] = "0 * * * *",
+        ["timeZone"] = "UTC",
+        ["suspend"] = false,
+        ["startingDeadlineSeconds"] = 60,
+        ["successfulJobsHistoryLimit"] = 3,
+        ["failedJobsHistoryLimit"] = 3,
+        ["omJobSpec"] = JsonNode.Parse(
+            """{"mainPodSpec":{"image":"ingestion:1","serviceAccountName":"ingestion","command":["python","main.py"]}}"""),
+    };
+    readonly JsonObject status = new()
+    {
+        ["lastScheduleTime"] = Moment.Stamp(-3600),
+        ["lastOMJobName"] = "hourly-1769857200",
+        ["message"] = "Created OMJob",
+    };
+
+    public static ACron Hourly() => new();
+    /// <summary>Nothing has been written to its status.</summary>
+    public static ACron Fresh() => new ACron().With("lastScheduleTime", null).With("lastOMJobName", null).Saying(null);
+
+    public ACron With(string statusField, JsonNode? value) => Do(() => status[statusField] = value);
+    public ACron Saying(string? message) => With("message", message);
+    public ACron LastAt(double seconds) => With("lastScheduleTime", Moment.Stamp(seconds));
+    public ACron WithSpec(string field, JsonNode? value) => Do(() => spec[field] = value);
+    public ACron WithoutSpec(string field) => Do(() => spec.Remove(field));
+    public ACron On(string schedule) => WithSpec("schedule", schedule);
+    public ACron Suspended() => WithSpec("suspend", true);
+    public ACron Deadline(JsonNode? seconds) => WithSpec("startingDeadlineSeconds", seconds);
+    public ACron Limits(int succeeded, int failed) =>
+        WithSpec("successfulJobsHistoryLimit", succeeded).WithSpec("failedJobsHistoryLimit", failed);
+    public ACron Named(string name) => Do(() => metadata["name"] = name);
+    public ACron CreatedAt(double seconds) => Do(() => metadata["creationTimestamp"] = Moment.Stamp(seconds));
+    public ACron Deleted() => Do(() => metadata["deletionTimestamp"] = Moment.Stamp(-5));
+    public ACron WithMetadata(string field, string json) => Do(() => metadata[field] = JsonNode.Parse(json));
+
+    public JsonElement Live => JsonSerializer.SerializeToElement(new JsonObject
+    {
+        ["apiVersion"] = Job.ApiVersion,
+        ["kind"] = "CronOMJob",
+        ["metadata"] = metadata.DeepClone(),
+        ["spec"] = spec.DeepClone(),
+        ["status"] = status.DeepClone(),
+    });
+
+    public Cron Cron => (Cron)Live.Deserialize(Json.Default.CronObject)!.ToHeld(Moment.Now)!;
+
+    ACron Do(Action change) { change(); return this; }
+}
+
 /// <summary>
 /// A decision as one line: the act, its pod and reason, what it changes in status, its event, its
 /// wake.
@@ -310,6 +381,27 @@ static class Saying
                 ? $": {decision.Why}" : ""),
         };
         return decision.Fact is { } fact ? $"{what} [{(fact.Warning ? "Warning " : "")}{fact.Action}]" : what;
+    }
+
+    public static string Say(this CronStep step, Cron cron)
+    {
+        var what = step.Act switch
+        {
+            CronAct.Create => $"Create {Moment.Relative(step.Tick)}",
+            CronAct.AskRun or CronAct.DeleteRun => $"{step.Act} {step.Run!.Name}",
+            CronAct.WriteStatus => Changes(cron.Status, step.Status!),
+            _ => $"{step.Act}",
+        };
+        var fact = step.Fact is { } told ? $" [{(told.Warning ? "Warning " : "")}{told.Action}]" : "";
+        return $"{what}{fact}{(step.Wake is null ? "" : $", next {Moment.Relative(step.Wake)}")}";
+    }
+
+    static string Changes(CronStatus before, CronStatus after)
+    {
+        var at = before.LastScheduleTime == after.LastScheduleTime
+            ? "" : $"last {Moment.Relative(after.LastScheduleTime)}, ";
+        var name = before.LastName == after.LastName ? "" : $"name {after.LastName}, ";
+        return $"→ {at}{name}saying {after.Message ?? "nothing"}";
     }
 
     /// <summary>The phase, and every other field that is not as it was.</summary>
