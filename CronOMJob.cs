@@ -50,7 +50,7 @@ sealed partial class Operator
             var (entry, cron, jobs) = ObserveCron(key);
             if (entry is null || cron is null) return;
             var fresh = live.Get("metadata").Text("resourceVersion") == cron.Version;
-            var step = Scheduling.Decide(cron, fresh, jobs, entry.RetryAt, Now);
+            var step = Scheduling.Decide(cron, fresh, jobs, entry.RetryAt, Now - Queue.Age(key), Now);
             if (step.Wake is { } wake) Queue.AddAfter(key, wake - Now); // whatever becomes of the step
             switch (step.Act)
             {
@@ -187,9 +187,12 @@ static class Scheduling
     public const string MissingSchedule = "Missing schedule", MissingTemplate = "Missing OMJob template",
         Suspended = "Suspended", Missed = "Missed schedule", Created = "Created OMJob", Exists = "OMJob already exists";
 
-    /// <summary>Live: asked for just now, so that it may create, but nothing before retryAt.</summary>
-    public static CronStep Decide(
-        Cron cron, bool live, IReadOnlyList<Job> runs, DateTimeOffset retryAt, DateTimeOffset now)
+    /// <summary>
+    /// Live: asked for just now, so that it may create, but nothing before retryAt. Queued: when we began to wait for a
+    /// worker; of thousands that are due at once, those which come last have not missed their deadline.
+    /// </summary>
+    public static CronStep Decide(Cron cron, bool live, IReadOnlyList<Job> runs, DateTimeOffset retryAt,
+        DateTimeOffset queued, DateTimeOffset now)
     {
         if (cron.Deleting) return new(CronAct.Wait);
         var since = cron.Status.LastScheduleTime > cron.Created ? cron.Status.LastScheduleTime.Value : cron.Created;
@@ -202,7 +205,7 @@ static class Scheduling
         };
         var next = schedule?.Next(since > now ? since : now);
         if (schedule is not null && next is null) problem = Schedule.Problem(cron.Expression, "no such time will come");
-        var step = problem is null ? AtTick(cron, schedule!, since, live, runs, retryAt, now)
+        var step = problem is null ? AtTick(cron, schedule!, since, live, runs, retryAt, queued, now)
             : Say(cron, problem, problem == Suspended ? null : new("ScheduleInvalid", problem, true));
         step ??= BeyondLimit(cron, runs) ?? new(CronAct.Wait);
         return step with { Wake = step.Wake < next ? step.Wake : next };
@@ -210,11 +213,11 @@ static class Scheduling
 
     /// <summary>What follows from the latest tick that is not decided yet; null where there is nothing to do.</summary>
     static CronStep? AtTick(Cron cron, Schedule schedule, DateTimeOffset since, bool live, IReadOnlyList<Job> runs,
-        DateTimeOffset retryAt, DateTimeOffset now)
+        DateTimeOffset retryAt, DateTimeOffset queued, DateTimeOffset now)
     {
         if (schedule.Latest(since, now) is not { } tick) // what kept it from running is over
             return Schedule.IsProblem(cron.Status.Message) ? Say(cron, null, null) : null;
-        if (Math.Floor((now - tick).TotalSeconds) > cron.StartingDeadline)
+        if (Math.Floor((queued - tick).TotalSeconds) > cron.StartingDeadline)
             return Say(cron, Missed, new("ScheduleMissed", $"{Missed}: {Text.Time(tick)}", true));
         var name = Runs.Name(cron.Name, tick);
         if (runs.Any(run => run.Name == name)) // created before the status could be written

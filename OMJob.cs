@@ -1973,6 +1973,7 @@ sealed class WorkQueue(TimeProvider time)
     sealed class Slot
     {
         public bool Ready, Working, Again;
+        public long Since; // timestamp of the Add that it is worked on for
         public long Wake = long.MaxValue; // timestamp; only the earliest counts
     }
 
@@ -1990,7 +1991,11 @@ sealed class WorkQueue(TimeProvider time)
         {
             var slot = SlotOf(key);
             if (slot.Working) slot.Again = true;
-            else if (!slot.Ready) { slot.Ready = true; ready.Writer.TryWrite(key); }
+            else if (!slot.Ready)
+            {
+                (slot.Ready, slot.Since) = (true, time.GetTimestamp());
+                ready.Writer.TryWrite(key);
+            }
         }
     }
 
@@ -2024,6 +2029,9 @@ sealed class WorkQueue(TimeProvider time)
         }
         return null;
     }
+
+    /// <summary>How long ago the key that is worked on was added: others came first.</summary>
+    public TimeSpan Age(Key key) { lock (gate) return time.GetElapsedTime(slots[key].Since); }
 
     public void Done(Key key)
     {

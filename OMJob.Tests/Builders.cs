@@ -322,7 +322,7 @@ sealed class ACron
         ["successfulJobsHistoryLimit"] = 3,
         ["failedJobsHistoryLimit"] = 3,
         ["omJobSpec"] = JsonNode.Parse(
-            """{"mainPodSpec":{"image":"ingestion:1","serviceAccountName":"ingestion","command":["python","main.py"]}}"""),
+            """{"mainPodSpec":{"image":"ingestion:1","serviceAccountName":"ingestion","command":["main.py"]}}"""),
     };
     readonly JsonObject status = new()
     {

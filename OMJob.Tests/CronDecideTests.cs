@@ -12,6 +12,8 @@ public sealed class CronDecideTests
     {
         public AnOMJob[] Runs { get; init; } = [];
         public double RetryAt { get; init; } = -1;
+        /// <summary>How long it waited for a worker.</summary>
+        public double Waited { get; init; }
     }
 
     const string Unreadable = "Schedule '* * * *' cannot be used: it is not a UNIX cron expression with five fields";
@@ -30,6 +32,11 @@ public sealed class CronDecideTests
         ["a tick runs late within its deadline"] = new(Hourly(), "Create +0, next +3600", 60.999),
         ["a tick later than its deadline is missed"] = new(Hourly(),
             "→ saying Missed schedule [Warning ScheduleMissed], next +3600", 61),
+        ["a tick that waited for a worker is no later for that"] = new(Hourly(), "Create +0, next +3600", 300)
+        { Waited = 240 },
+        ["a tick that was late before it waited for a worker is missed"] = new(Hourly(),
+            "→ saying Missed schedule [Warning ScheduleMissed], next +3600", 300)
+        { Waited = 239 },
         ["that a tick was missed is said once"] = new(Hourly().Saying("Missed schedule"), "Wait, next +3600", 61),
         ["a deadline of 0 catches up with nothing"] = new(Hourly().Deadline(0),
             "→ saying Missed schedule [Warning ScheduleMissed], next +3600", 1),
@@ -92,13 +99,15 @@ public sealed class CronDecideTests
             "→ saying Missing OMJob template [Warning ScheduleInvalid]"),
         ["an empty template"] = new(Hourly().WithSpec("omJobSpec", new System.Text.Json.Nodes.JsonObject()),
             "→ saying Missing OMJob template [Warning ScheduleInvalid]"),
-        ["a schedule that cannot be read"] = new(Hourly().On("* * * *"), $"→ saying {Unreadable} [Warning ScheduleInvalid]"),
+        ["a schedule that cannot be read"] = new(Hourly().On("* * * *"),
+            $"→ saying {Unreadable} [Warning ScheduleInvalid]"),
         ["a schedule that cannot be read is said once"] = new(Hourly().On("* * * *").Saying(Unreadable), "Wait"),
         ["a schedule that can be read again"] = new(Hourly().Saying(Unreadable), "→ saying nothing, next +0", -1),
         ["a day that never comes"] = new(Hourly().On("0 0 30 2 *"),
             "→ saying Schedule '0 0 30 2 *' cannot be used: no such time will come [Warning ScheduleInvalid]"),
         ["an unknown time zone"] = new(Hourly().WithSpec("timeZone", "Mars/Base"), "→ saying Time zone 'Mars/Base' "
-            + "cannot be used: it is not an IANA name, or the operator finds no time zone data [Warning ScheduleInvalid]"),
+            + "cannot be used: it is not an IANA name, or the operator finds no time zone data "
+            + "[Warning ScheduleInvalid]"),
         ["no zone is UTC"] = new(Hourly().WithoutSpec("timeZone"), "Wait, next +0", -1),
         ["fields of other types are as if absent"] = new(Hourly().WithSpec("suspend", "yes").Deadline("soon"),
             "Create +0, next +3600", 3599),
@@ -119,7 +128,8 @@ public sealed class CronDecideTests
         ["a running one counts for no limit"] = new(Hourly().Limits(0, 0), "Wait, next +0", -1) { Runs = [Run("on")] },
         ["one that goes already counts no more"] = new(Hourly().Limits(1, 1), "Wait, next +0", -1)
         { Runs = [Ended("Failed", -10), Ended("Failed", -20).Deleted()] },
-        ["the limits hold while suspended"] = new(Hourly().Limits(0, 0).Suspended().Saying("Suspended"), "DeleteRun S-10")
+        ["the limits hold while suspended"] = new(
+            Hourly().Limits(0, 0).Suspended().Saying("Suspended"), "DeleteRun S-10")
         { Runs = [Ended("Succeeded", -10)] },
         ["a due tick comes before the history"] = new(Hourly().Limits(0, 0), "Create +0, next +3600")
         { Runs = [Ended("Succeeded", -10)] },
@@ -133,7 +143,8 @@ public sealed class CronDecideTests
     {
         var (cron, expected, at, live) = Table[row];
         var runs = Table[row].Runs.Select(run => run.Job).ToArray();
-        var step = Scheduling.Decide(cron.Cron, live, runs, Moment.At(Table[row].RetryAt), Moment.At(at));
+        var step = Scheduling.Decide(cron.Cron, live, runs, Moment.At(Table[row].RetryAt),
+            Moment.At(at - Table[row].Waited), Moment.At(at));
         Assert.Equal(expected, step.Say(cron.Cron));
     }
 

@@ -51,6 +51,21 @@ public sealed class WorkQueueTests : IDisposable
     }
 
     [Fact]
+    public async Task A_key_is_as_old_as_its_wait_for_a_worker()
+    {
+        queue.Add(A);
+        time.Advance(40);
+        queue.Add(A);
+        await Take();
+        Assert.Equal(TimeSpan.FromSeconds(40), queue.Age(A));
+        queue.Add(A);
+        time.Advance(5);
+        queue.Done(A);
+        await Take();
+        Assert.Equal(TimeSpan.Zero, queue.Age(A));
+    }
+
+    [Fact]
     public async Task One_that_waits_is_given_a_key_as_soon_as_there_is_one()
     {
         var taken = Take();
