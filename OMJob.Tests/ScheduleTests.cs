@@ -159,8 +159,9 @@ public sealed class ScheduleTests
             for (var minutes = 1; minutes < 100_000; minutes = minutes * 3 / 2 + 1)
             {
                 DateTimeOffset? last = null;
-                for (var at = schedule.Next(now.AddMinutes(-minutes)); at <= now; at = schedule.Next(at.Value)) last = at;
-                Assert.Equal(last, schedule.Latest(now.AddMinutes(-minutes), now));
+                var since = now.AddMinutes(-minutes);
+                for (var at = schedule.Next(since); at <= now; at = schedule.Next(at.Value)) last = at;
+                Assert.Equal(last, schedule.Latest(since, now));
             }
     }
 }

@@ -45,6 +45,12 @@ sealed class OperatorProcess : IAsyncDisposable
     readonly StringBuilder log = new();
 
     public OperatorProcess(string kubeconfig, params IEnumerable<string> arguments)
+        : this(kubeconfig, [], arguments)
+    {
+    }
+
+    public OperatorProcess(
+        string kubeconfig, Dictionary<string, string> environment, params IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(Binary,
         [
@@ -55,6 +61,7 @@ sealed class OperatorProcess : IAsyncDisposable
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        foreach (var (name, value) in environment) start.Environment[name] = value;
         process = new Process { StartInfo = start };
         process.OutputDataReceived += Append;
         process.ErrorDataReceived += Append;

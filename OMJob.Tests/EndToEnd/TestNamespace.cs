@@ -113,11 +113,30 @@ sealed class TestNamespace : IAsyncDisposable
 
     public async Task Create(JobBuilder builder)
     {
-        // The scheduler of a cluster with nodes must leave the pods to this one.
+        KeepPodsHere(builder);
+        builder.Uid = (await Api.Create(Paths.OMJobs(Name), builder.Job)).Uid();
+    }
+
+    /// <summary>A CronOMJob of that name whose runs are like this OMJob.</summary>
+    public Task Create(JobBuilder builder, string name, string schedule)
+    {
+        KeepPodsHere(builder);
+        var spec = new JsonObject { ["schedule"] = schedule, ["omJobSpec"] = builder.Spec.DeepClone() };
+        return Api.Create(Paths.CronOMJobs(Name), new JsonObject
+        {
+            ["apiVersion"] = builder.Job["apiVersion"]!.DeepClone(),
+            ["kind"] = "CronOMJob",
+            ["metadata"] = new JsonObject { ["name"] = name },
+            ["spec"] = spec,
+        });
+    }
+
+    /// <summary>The scheduler of a cluster with nodes must leave the pods to this one.</summary>
+    void KeepPodsHere(JobBuilder builder)
+    {
         foreach (var pod in new[] { "mainPodSpec", "exitHandlerSpec" })
             if (builder.Spec[pod] is JsonObject spec)
                 spec["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
-        builder.Uid = (await Api.Create(Paths.OMJobs(Name), builder.Job)).Uid();
     }
 
     /// <summary>A pod that the test makes, for this kubelet.</summary>
@@ -161,8 +180,9 @@ sealed class TestNamespace : IAsyncDisposable
     public Task<JsonObject> PodPhase(string name, string phase) =>
         Pod(name, $"has phase {phase}", p => p.Text("status", "phase") == phase);
 
-    Task<JsonObject> Seen(string what, Func<JsonObject, bool> like) =>
-        Eventually.Get(what, () => History.FirstOrDefault(c => c.Type != "DELETED" && like(c.Object))?.Object);
+    /// <summary>The first version of an OMJob or pod that was like this, past or to come.</summary>
+    public Task<JsonObject> Seen(string what, Func<JsonObject, bool> like, int seconds = 60) => Eventually.Get(
+        what, () => History.FirstOrDefault(c => c.Type != "DELETED" && like(c.Object))?.Object, seconds);
 
     /// <summary>Waits until the OMJob is deleted.</summary>
     public Task Gone(JobBuilder builder, int seconds = 60) =>

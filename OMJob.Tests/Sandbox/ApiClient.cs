@@ -42,6 +42,10 @@ static class Paths
     public static string OMJobs(string ns) => $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/omjobs";
 
     public static string OMJob(string ns, string name) => $"{OMJobs(ns)}/{name}";
+
+    public static string CronOMJobs(string ns) => $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/cronomjobs";
+
+    public static string CronOMJob(string ns, string name) => $"{CronOMJobs(ns)}/{name}";
 }
 
 sealed class ApiClient : IDisposable
@@ -104,6 +108,8 @@ sealed class ApiClient : IDisposable
     public async Task<List<JsonObject>> List(string path) => [.. (await Get(path)).Items("items")];
 
     public Task<JsonObject> Create(string path, JsonNode body) => Send(HttpMethod.Post, path, body);
+
+    public Task<JsonObject> Replace(string path, JsonNode body) => Send(HttpMethod.Put, path, body);
 
     /// <summary>An array is a JSON patch, an object a merge patch.</summary>
     public Task<JsonObject> Patch(string path, JsonNode patch) => Send(HttpMethod.Patch, path, patch);

@@ -142,7 +142,7 @@ sealed class ApiServer : IAsyncDisposable
         using var cut = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, stop.Token);
         try
         {
-            context.Response.Headers.Date = DateTimeOffset.UtcNow.ToString("r");
+            context.Response.Headers.Date = Store.Now.ToString("r");
             var response = User(context.Request) is { } user
                 ? Handle(await Read(context.Request, user, cut.Token))
                 : Refuse.With(401, "Unauthorized", "Unauthorized", null).Response;

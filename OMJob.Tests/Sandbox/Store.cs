@@ -73,7 +73,8 @@ sealed partial class Store
 
     public long Version { get { lock (gate) return version; } }
 
-    DateTimeOffset Now => time.GetUtcNow();
+    /// <summary>The API server's clock.</summary>
+    public DateTimeOffset Now => time.GetUtcNow();
     JsonValue Stamp => JsonValue.Create(Json.Time(Now))!;
 
     /// <summary>Answers one request. Never throws for what a client can do wrong.</summary>

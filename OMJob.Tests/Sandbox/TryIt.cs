@@ -6,6 +6,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
+using Cronos;
 
 namespace OMJobs.Sandbox;
 
@@ -38,6 +39,16 @@ static class Repository
     }
 }
 
+/// <summary>The system's clock, set to another time.</summary>
+sealed class ShiftedTime : TimeProvider
+{
+    long shift;
+
+    public override DateTimeOffset GetUtcNow() => base.GetUtcNow().AddTicks(Interlocked.Read(ref shift));
+
+    public void Set(DateTimeOffset now) => Interlocked.Exchange(ref shift, (now - base.GetUtcNow()).Ticks);
+}
+
 /// <summary>An API server and a kubelet in this process; everything is gone when it is disposed of.</summary>
 sealed class LocalCluster : IAsyncDisposable
 {
@@ -57,9 +68,11 @@ sealed class LocalCluster : IAsyncDisposable
     /// <summary>A file with the administrator's rights.</summary>
     public string Kubeconfig => Path.Combine(directory.FullName, "kubeconfig");
 
-    public static async Task<LocalCluster> Start()
+    /// <param name="time">The API server's clock; the kubelet goes by the system's.</param>
+    public static async Task<LocalCluster> Start(TimeProvider? time = null)
     {
-        var cluster = new LocalCluster(await ApiServer.Start(new Store(TimeProvider.System, Random.Shared)));
+        var store = new Store(time ?? TimeProvider.System, Random.Shared);
+        var cluster = new LocalCluster(await ApiServer.Start(store));
         cluster.Server.Log = cluster.Kubelet.WriteLog;
         await cluster.Kubelet.StartAsync();
         return cluster;
@@ -124,11 +137,11 @@ sealed class TryIt(TextWriter output)
         return code;
     }
 
-    /// <summary>0 once every OMJob of the manifest is finished; 1 if the operator ends before that.</summary>
+    /// <summary>0 once every OMJob of the manifest and one of every CronOMJob is finished; 1 if the operator ends before that.</summary>
     async Task<int> Run(string manifest, string binary, bool keep, CancellationToken stop)
     {
         var documents = Json.Yaml(await File.ReadAllTextAsync(manifest, stop));
-        await using var cluster = await LocalCluster.Start();
+        await using var cluster = await LocalCluster.Start(Clock(documents));
         await cluster.Api.Apply(Json.Yaml(await File.ReadAllTextAsync(Repository.File("crd.yaml"), stop)));
         Show($"API server {cluster.Server.Address}, in memory");
         using var started = Process.Start(new ProcessStartInfo(binary,
@@ -155,6 +168,17 @@ sealed class TryIt(TextWriter output)
         }
     }
 
+    /// <summary>A clock that comes to the first time of a schedule in five seconds.</summary>
+    static ShiftedTime Clock(List<JsonObject> documents)
+    {
+        var time = new ShiftedTime();
+        var first = documents.Select(d =>
+            !CronExpression.TryParse(d.Text("spec", "schedule") ?? "", out var schedule) ? null : schedule.GetNextOccurrence(DateTimeOffset.UtcNow, TimeZoneInfo.FindSystemTimeZoneById(
+                d.Text("spec", "timeZone") ?? "UTC"))).Min();
+        if (first is { } at) time.Set(at.AddSeconds(-5));
+        return time;
+    }
+
     static async Task CreateNamespaces(ApiClient api, List<JsonObject> documents)
     {
         foreach (var name in documents.Select(d => d.Text("metadata", "namespace")).OfType<string>().Distinct())
@@ -165,7 +189,7 @@ sealed class TryIt(TextWriter output)
     async Task Keep(LocalCluster cluster, CancellationToken stop)
     {
         output.WriteLine($"\nThe sandbox stays up until Ctrl-C:\n\n    export KUBECONFIG={cluster.Kubeconfig}");
-        output.WriteLine("    kubectl get omjobs,pods\n    kubectl get events --field-selector reason=OMJobOperator\n");
+        output.WriteLine("    kubectl get cronomjobs,omjobs,pods\n    kubectl get events --field-selector reason=OMJobOperator\n");
         await Task.WhenAny(Task.Delay(Timeout.Infinite, stop));
     }
 
@@ -173,9 +197,10 @@ sealed class TryIt(TextWriter output)
     async Task Finished(LocalCluster cluster, List<JsonObject> documents, CancellationToken stop)
     {
         using var done = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        var waiting = new ConcurrentDictionary<string, bool>(documents.Where(d => d.Text("kind") == "OMJob")
-            .Select(d => KeyValuePair.Create(d.Name(), true)));
-        await Task.WhenAny(Task.WhenAll(Follow("/api/v1/pods", DescribePod), Follow(OMJobs, DescribeJob)));
+        var waiting = new ConcurrentDictionary<string, bool>(documents
+            .Where(d => d.Text("kind") is "OMJob" or "CronOMJob").Select(d => KeyValuePair.Create(d.Name(), true)));
+        await Task.WhenAny(Task.WhenAll(Follow("/api/v1/pods", DescribePod), Follow(OMJobs, DescribeJob),
+            Follow(CronOMJobs, cron => cron.Text("status", "message") ?? $"{cron.Text("spec", "schedule")}")));
         stop.ThrowIfCancellationRequested();
 
         async Task Follow(string path, Func<JsonObject, string> describe)
@@ -183,14 +208,17 @@ sealed class TryIt(TextWriter output)
             if (waiting.IsEmpty) return;
             await foreach (var (type, o) in cluster.Api.Watch(path, done.Token))
             {
-                if (type != "DELETED") Show($"{o.Text("kind"),-5}  {o.Name(),-32}  {describe(o)}", o.Uid());
+                if (type != "DELETED") Show($"{o.Text("kind"),-9}  {o.Name(),-34}  {describe(o)}", o.Uid());
                 if (path != OMJobs || o.Text("status", "phase") is not ("Succeeded" or "Failed")) continue;
-                if (waiting.TryRemove(o.Name(), out _) && waiting.IsEmpty) await done.CancelAsync();
+                foreach (var owner in o.Items("metadata", "ownerReferences")) waiting.TryRemove(owner.Text("name")!, out _);
+                waiting.TryRemove(o.Name(), out _);
+                if (waiting.IsEmpty) await done.CancelAsync();
             }
         }
     }
 
-    const string OMJobs = "/apis/pipelines.openmetadata.org/v1/omjobs";
+    const string OMJobs = "/apis/pipelines.openmetadata.org/v1/omjobs",
+        CronOMJobs = "/apis/pipelines.openmetadata.org/v1/cronomjobs";
 
     static string DescribeJob(JsonObject job)
     {
