@@ -244,14 +244,14 @@ public class CronTests
     static bool IsCreation(HttpRequestMessage request) =>
         request.Method == HttpMethod.Post && request.RequestUri!.AbsolutePath.EndsWith("/omjobs");
 
-    static HttpResponseMessage Refusal(
-        HttpStatusCode code, string reason, string words, string details = "{}") => new(code)
+    static HttpResponseMessage Refusal(HttpStatusCode code, string reason, string words, string details = "{}")
     {
-        Content = new StringContent($$"""
+        var status = $$"""
             {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "{{reason}}", "code": {{(int)code}},
              "message": "{{words}}", "details": {{details}} }
-            """, Encoding.UTF8, "application/json"),
-    };
+            """;
+        return new(code) { Content = new StringContent(status, Encoding.UTF8, "application/json") };
+    }
 }
 
 /// <summary>On whatever cluster there is: the real clock, and the real garbage collector.</summary>

@@ -141,9 +141,11 @@ sealed class TryIt(TextWriter output)
     async Task<int> Run(string manifest, string binary, bool keep, CancellationToken stop)
     {
         var documents = Json.Yaml(await File.ReadAllTextAsync(manifest, stop));
-        await using var cluster = await LocalCluster.Start(Clock(documents));
+        var time = new ShiftedTime();
+        await using var cluster = await LocalCluster.Start(time);
         await cluster.Api.Apply(Json.Yaml(await File.ReadAllTextAsync(Repository.File("crd.yaml"), stop)));
         Show($"API server {cluster.Server.Address}, in memory");
+        if (FirstTick(documents) is { } tick) time.Set(tick.AddSeconds(-5));
         using var started = Process.Start(new ProcessStartInfo(binary,
             ["--kubeconfig", cluster.Kubeconfig, "--health-port", "0", "--metrics-port", "0", "--log-level", "warn"]))!;
         try
@@ -168,16 +170,13 @@ sealed class TryIt(TextWriter output)
         }
     }
 
-    /// <summary>A clock that comes to the first time of a schedule in five seconds.</summary>
-    static ShiftedTime Clock(List<JsonObject> documents)
+    /// <summary>The next time of any schedule: the clock is set to just before it.</summary>
+    static DateTimeOffset? FirstTick(List<JsonObject> documents) => documents.Select(document =>
     {
-        var time = new ShiftedTime();
-        var first = documents.Select(d =>
-            !CronExpression.TryParse(d.Text("spec", "schedule") ?? "", out var schedule) ? null : schedule.GetNextOccurrence(DateTimeOffset.UtcNow, TimeZoneInfo.FindSystemTimeZoneById(
-                d.Text("spec", "timeZone") ?? "UTC"))).Min();
-        if (first is { } at) time.Set(at.AddSeconds(-5));
-        return time;
-    }
+        if (!CronExpression.TryParse(document.Text("spec", "schedule") ?? "", out var schedule)) return null;
+        var zone = TimeZoneInfo.FindSystemTimeZoneById(document.Text("spec", "timeZone") ?? "UTC");
+        return schedule.GetNextOccurrence(DateTimeOffset.UtcNow, zone);
+    }).Min();
 
     static async Task CreateNamespaces(ApiClient api, List<JsonObject> documents)
     {
