@@ -16,9 +16,10 @@ public class CronTests
     [Fact]
     public async Task A_tick_makes_an_OMJob_that_runs_to_its_end()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:58");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
         await cluster.Api.Create(CronCluster.Crons, Json.Yaml(Cluster.Read("examples/cronomjob.yaml")).Single());
+        await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
         var job = await cluster.Job("om-cronomjob-hello-1769860800", "Succeeded");
         var runId = job.Text("metadata", "labels", "app.kubernetes.io/run-id")!;
         Assert.True(Guid.TryParse(runId, out _));
@@ -54,10 +55,11 @@ public class CronTests
         var empty = Directory.CreateTempSubdirectory("omjob-no-zones-");
         try
         {
-            await using var cluster = await CronCluster.Start("2026-01-31T11:59:58");
+            await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
             await cluster.Operator(environment: new() { ["TZDIR"] = empty.FullName });
             await cluster.Create("zoned", "* * * * *", "timeZone: America/New_York");
             await cluster.Create("plain", "* * * * *");
+            await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
             await cluster.Job("plain-1769860800", "Succeeded");
             await cluster.Says("zoned", "Time zone 'America/New_York' cannot be used: it is not an IANA name, or the "
                 + "operator finds no time zone data");
@@ -72,7 +74,7 @@ public class CronTests
     [Fact]
     public async Task A_suspended_schedule_is_not_written_to_and_runs_again_when_it_is_resumed()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
         await cluster.Create("paused", "* * * * *", "suspend: true, startingDeadlineSeconds: 60");
         await cluster.Create("on", "* * * * *");
@@ -90,7 +92,7 @@ public class CronTests
     [Fact]
     public async Task A_tick_is_skipped_while_the_run_before_it_goes_on()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
         await cluster.Create("slow", "* * * * *", main: "sleep 600");
         await cluster.Tick(CronCluster.Utc("2026-01-31T12:00:00"), "slow", "Running");
@@ -108,7 +110,7 @@ public class CronTests
     [Fact]
     public async Task History_is_kept_as_long_as_the_limits_say()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
         await cluster.Create("good", "* * * * *", "successfulJobsHistoryLimit: 1, failedJobsHistoryLimit: 0");
         await cluster.Create("bad", "* * * * *", "failedJobsHistoryLimit: 2", main: "exit 1");
@@ -125,7 +127,7 @@ public class CronTests
     [Fact]
     public async Task G12_two_operators_run_each_tick_once()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
         await cluster.Operator();
         foreach (var name in new[] { "a", "b", "c", "d" })
@@ -140,7 +142,7 @@ public class CronTests
     [Fact]
     public async Task OMJobs_run_without_the_CRD_of_schedules_which_may_come_later()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30", schedules: false);
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00", schedules: false);
         using var proxy = new FaultProxy(cluster.Api);
         var asked = 0;
         proxy.Fault = (request, forward) =>
@@ -163,7 +165,7 @@ public class CronTests
     [Fact]
     public async Task G14_what_refuses_the_OMJob_for_now_is_told_and_waited_for()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:58");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         using var proxy = new FaultProxy(cluster.Api);
         var refusing = true;
         proxy.Fault = async (request, forward) => refusing && IsCreation(request)
@@ -171,6 +173,7 @@ public class CronTests
             : await forward();
         await cluster.Operator(proxy);
         await cluster.Create("patient", "* * * * *", "startingDeadlineSeconds: 30", secret: "secret1");
+        await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
         const string words = "OMJob is blocked: omjobs is forbidden: exceeded quota, ***";
         await cluster.Says("patient", words);
         await cluster.Event("patient", "OMJobBlocked", words);
@@ -183,7 +186,7 @@ public class CronTests
     [Fact]
     public async Task G15_what_can_never_be_an_OMJob_is_told_and_tried_again_at_the_next_tick()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:30");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         using var proxy = new FaultProxy(cluster.Api);
         var tries = 0;
         proxy.Fault = async (request, forward) => IsCreation(request) && ++tries == 1
@@ -202,7 +205,7 @@ public class CronTests
     [Fact]
     public async Task D4_an_OMJob_whose_creation_was_not_answered_is_not_created_twice()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:58");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         using var proxy = new FaultProxy(cluster.Api);
         var cut = 0;
         proxy.Fault = async (request, forward) =>
@@ -213,6 +216,7 @@ public class CronTests
         };
         await cluster.Operator(proxy);
         await cluster.Create("once", "* * * * *");
+        await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
         await cluster.Job("once-1769860800", "Succeeded");
         await cluster.Says("once", "OMJob already exists");
         Assert.Equal(["2026-01-31T12:00:00Z"], await cluster.Ticks("once"));
@@ -221,7 +225,7 @@ public class CronTests
     [Fact]
     public async Task A_schedule_that_is_edited_between_its_tick_and_its_status_is_not_written_over()
     {
-        await using var cluster = await CronCluster.Start("2026-01-31T11:59:58");
+        await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         using var proxy = new FaultProxy(cluster.Api);
         var edited = false;
         proxy.Fault = async (request, forward) =>
@@ -236,6 +240,7 @@ public class CronTests
         };
         await cluster.Operator(proxy);
         await cluster.Create("edited", "* * * * *");
+        await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
         await cluster.Says("edited", "Suspended");
         await cluster.Job("edited-1769860800", "Succeeded");
         Assert.Single(await cluster.Jobs());
