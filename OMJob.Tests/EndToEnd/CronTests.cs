@@ -230,8 +230,8 @@ public class CronTests
         var edited = false;
         proxy.Fault = async (request, forward) =>
         {
-            if (!edited && request.Method == HttpMethod.Patch && request.RequestUri!.AbsolutePath.EndsWith("/status")
-                && request.RequestUri.AbsolutePath.Contains("/cronomjobs/"))
+            if (!edited && request.Method == HttpMethod.Patch
+                && request.RequestUri!.AbsolutePath.EndsWith("/cronomjobs/edited/status", StringComparison.Ordinal))
             {
                 edited = true;
                 await cluster.Api.Patch($"{CronCluster.Crons}/edited", Json.Yaml("spec: {suspend: true}").Single());
