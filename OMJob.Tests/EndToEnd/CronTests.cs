@@ -346,7 +346,7 @@ sealed class CronCluster : IAsyncDisposable
             spec:
               { schedule: '{{schedule}}',
                 {{(more.Length == 0 ? "" : more.Trim() + ",")}}
-                omJobSpec: {
+                omJobSpec: { ttlSecondsAfterFinished: 1000000000, # the clock goes on by months
                   mainPodSpec: { image: none, serviceAccountName: default, command: [sh, -c, '{{main}}'],
                     env: [{ name: config, value: {{secret}} }] },
                   exitHandlerSpec: { image: none, command: ['true'] } } }
