@@ -87,7 +87,7 @@ sealed partial class Operator
         if (reply.Outcome == Outcome.NotFound) Bury(cron);
         else if (!reply.Ok) Retry(entry, reply);
         if (!reply.Ok) return default;
-        See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: true);
+        See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: reply.Asked);
         return reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
@@ -96,7 +96,7 @@ sealed partial class Operator
         var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Paths.All(cron.Namespace, "omjobs")}?timeout=10s");
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
         var reply = await Call(new(HttpMethod.Post, path, body), stop);
-        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: true);
+        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked);
         var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"));
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
@@ -155,7 +155,7 @@ sealed partial class Operator
                 entry.Failures = 0;
                 Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
                 if (fact is not null) Tell(entry, cron, fact);
-                See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: true);
+                See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: reply.Asked);
                 break;
             case Outcome.NotFound: Bury(cron); break;
             case Outcome.Conflict: // observe again, never try harder
