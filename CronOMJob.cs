@@ -224,7 +224,7 @@ static class Scheduling
             return Write(new(tick, name, Exists), new("OMJobCreated", $"{Exists}: {name}"));
         if (runs.FirstOrDefault(run => !run.Status.Phase.IsFinished()) is { } running)
         {
-            if (!(now - running.SeenLive <= Protocol.Fresh)) return new(CronAct.AskRun) { Run = running };
+            if (!Protocol.IsFresh(running.SeenLive, now)) return new(CronAct.AskRun) { Run = running };
             var skipped = $"Skipped: OMJob {running.Name} is still running";
             return Write(cron.Status with { LastScheduleTime = tick, Message = skipped },
                 new("OMJobSkipped", skipped, true));

@@ -488,8 +488,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             if (!entries.TryGetValue(seen.Key, out var entry))
                 entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             var held = entry.Held.Find(h => h.Key == seen.Key);
-            if (live is { } at && held is not (null or Tombstone) && held.Version == seen.Version)
-                entry.Held[entry.Held.IndexOf(held)] = held.Confirmed(at);
+            if (live is { } at && held is Job same && same.Version == seen.Version)
+                entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = at, Stale = false };
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
             if (held is not null && !Versions.Newer(seen.Version, held.Version)
                 && !(deleted && held is not Tombstone && seen.Version == held.Version)) return seen.Key;
@@ -687,7 +687,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main) metrics.ExitHandlers++;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                See(pod, live: reply.Asked);
+                See(pod);
                 return pod is null ? null : new PodView(pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
@@ -795,7 +795,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) See(answer, live: reply.Asked);
+        if (answer?.Uid == pod.Uid) See(answer);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod);
         else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
@@ -825,9 +825,9 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
             // Of one without labels the watch would never tell the end; a stray is asked for each time.
-            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null) See(pod, live: reply.Asked);
-            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), reply.Asked);
-            return new PodView(pod) { RetryAt = entry.RetryAt };
+            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null) See(pod);
+            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), null);
+            return new PodView(pod) { RetryAt = entry.RetryAt, Asked = reply.Asked };
         }
         Retry(entry, reply);
         return null;
@@ -933,6 +933,8 @@ sealed record PodView(Pod? Pod)
     public Sight Sight { get; init; } = Pod is null ? Sight.Unknown : Sight.Present;
     /// <summary>The API server's words, where it says that the pod can never be.</summary>
     public string Words { get; init; } = "";
+    /// <summary>When it was asked for while its OMJob was as it is (server's time); null: it is what a watch told.</summary>
+    public DateTimeOffset? Asked { get; init; }
     /// <summary>Not to be created before then.</summary>
     public DateTimeOffset RetryAt { get; init; }
 
@@ -949,10 +951,10 @@ sealed record End(int? ExitCode, string Words, bool ByClock = false);
 static class Protocol
 {
     /// <summary>
-    /// A creation is decided on an OMJob, and what a clock says of a pod on a pod, seen live no longer ago than this: a
-    /// watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
+    /// A creation is decided on an OMJob, and what a clock or another's pod says of ours on a pod, asked for no longer
+    /// ago than this: a watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
     /// </summary>
-    public static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
@@ -1011,11 +1013,11 @@ static class Protocol
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (main.Pod is { } other && !other.BelongsTo(job)) // D2: the name is taken, so ours is gone; or was, before ours
         {
-            if (!IsFresh(other, now)) return new(Act.AskMain);
+            if (!IsFresh(main.Asked, now)) return new(Act.AskMain);
             main = PodView.Absent;
         }
         if (Ended(main, now, clocks) is { } end)
-            return end.ByClock && !IsFresh(main.Pod!, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
+            return end.ByClock && !IsFresh(main.Asked, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
         if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
@@ -1026,7 +1028,7 @@ static class Protocol
             ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
         var stop = pod.StartTime + job.ActiveDeadline + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
-        if ((now >= start || now >= stop) && !IsFresh(pod, now)) return new(Act.AskMain);
+        if ((now >= start || now >= stop) && !IsFresh(main.Asked, now)) return new(Act.AskMain);
         if (now >= start)
             return GiveUp(job, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
         if (now >= stop)
@@ -1049,7 +1051,7 @@ static class Protocol
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
-        if (!pod.BelongsTo(job) && !IsFresh(pod, now)) return new(Act.AskExit);
+        if (!pod.BelongsTo(job) && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
         if (!pod.BelongsTo(job)) return Failed(job, attempt, now, clocks, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
@@ -1058,12 +1060,12 @@ static class Protocol
                 ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
             if (!(now >= deadline) || pod.Deleting)
                 return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
-            if (!IsFresh(pod, now)) return new(Act.AskExit);
+            if (!IsFresh(exit.Asked, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
             return Failed(job, attempt, now, clocks,
                 $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
         }
-        if (end.ByClock && !IsFresh(pod, now)) return new(Act.AskExit);
+        if (end.ByClock && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
         var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created)
             + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
@@ -1225,14 +1227,14 @@ static class Protocol
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
-        : IsFresh(job, now) ? new(act)
+        : IsFresh(job.SeenLive, now) ? new(act)
         : new(Act.AskJob);
 
-    static bool IsFresh(Held held, DateTimeOffset now) => held.SeenLive is { } seen && now - seen <= Fresh;
+    public static bool IsFresh(DateTimeOffset? asked, DateTimeOffset now) => now - asked <= Fresh;
 
     static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
-        : IsFresh(pod, now) ? new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's")
+        : IsFresh(view.Asked, now) ? new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's")
         : new(Act.AskMain);
 
     static Decision Drop(Job job, string finalizer) =>
@@ -1450,13 +1452,8 @@ abstract record Held
     public string Name => Key.Name;
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
-    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
-    public DateTimeOffset? SeenLive { get; init; }
-    /// <summary>This state, with what we remember of an earlier one. Newer than what was seen live is as good.</summary>
-    public virtual Held After(Held? before, DateTimeOffset? live) =>
-        this with { SeenLive = live ?? (before?.Uid == Uid ? before.SeenLive : null) };
-    /// <summary>The API server has answered with this very state again.</summary>
-    public virtual Held Confirmed(DateTimeOffset now) => this with { SeenLive = now };
+    /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
+    public virtual Held After(Held? before, DateTimeOffset? live) => this;
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
@@ -1530,6 +1527,8 @@ sealed record Job : Held
     /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
     public Key? Cron { get; init; }
     public string? CronUid { get; init; }
+    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
+    public DateTimeOffset? SeenLive { get; init; }
     /// <summary>A write of ours met a newer version than this one.</summary>
     public bool Stale { get; init; }
     /// <summary>Since its deletion the namespace was found to be staying.</summary>
@@ -1539,7 +1538,9 @@ sealed record Job : Held
 
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
     public override bool IsGone => Deleting && Finalizers.Length == 0;
-    public override Held Confirmed(DateTimeOffset now) => this with { SeenLive = now, Stale = false };
+    /// <summary>Newer than what was seen live is as good as live.</summary>
+    public override Held After(Held? before, DateTimeOffset? live) =>
+        this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
 }
 
 /// <summary>A pod, as much of it as is decided on.</summary>
@@ -1586,10 +1587,9 @@ sealed record Pod : Held
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
-    public override Held After(Held? before, DateTimeOffset? live) => (Pod)base.After(before, live) with
-    {
-        OverSeen = OverSeen is not null && before is Pod pod && pod.Uid == Uid ? pod.OverSeen ?? OverSeen : OverSeen,
-    };
+    public override Held After(Held? before, DateTimeOffset? live) =>
+        OverSeen is not null && before is Pod pod && pod.Uid == Uid
+            ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;
 }
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>

@@ -143,7 +143,7 @@ sealed class APod
     readonly JsonObject spec = new() { ["nodeName"] = "node-1", ["terminationGracePeriodSeconds"] = 30 };
     readonly JsonObject status = new() { ["phase"] = "Pending" };
     double seen;
-    DateTimeOffset? live = DateTimeOffset.MaxValue;
+    DateTimeOffset? asked = DateTimeOffset.MaxValue;
 
     APod(string name, string type)
     {
@@ -197,8 +197,8 @@ sealed class APod
     public APod CreatedAt(double seconds) => Do(() => metadata["creationTimestamp"] = Moment.Stamp(seconds));
     public APod StartedAt(double seconds) => Do(() => status["startTime"] = Moment.Stamp(seconds));
     public APod FirstSeenAt(double seconds) => Do(() => seen = seconds);
-    /// <summary>Asked for by then; without it, just now whenever it is decided on.</summary>
-    public APod SeenLive(double? at) => Do(() => live = at is { } seconds ? Moment.At(seconds) : null);
+    /// <summary>Asked for by then, null: known by a watch; without it, just now whenever it is decided on.</summary>
+    public APod AskedAt(double? at) => Do(() => asked = at is { } seconds ? Moment.At(seconds) : null);
     public APod WithGrace(JsonNode seconds) => Do(() => spec["terminationGracePeriodSeconds"] = seconds);
     public APod InPhase(string phase) => Do(() => status["phase"] = phase);
 
@@ -277,12 +277,9 @@ sealed class APod
         ["status"] = status.DeepClone(),
     }.ToJsonString();
 
-    public Pod Pod => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.PodObject)!.ToPod(Moment.At(seen))! with
-    {
-        SeenLive = live,
-    };
+    public Pod Pod => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.PodObject)!.ToPod(Moment.At(seen))!;
 
-    public static implicit operator PodView(APod pod) => new(pod.Pod);
+    public static implicit operator PodView(APod pod) => new(pod.Pod) { Asked = pod.asked };
 
     APod Container(string name, JsonObject state)
     {

@@ -277,21 +277,21 @@ public sealed class DecideTests
         ["G7: started in time has no deadline"] = new(Running(), MainPod().Running(), null, "wait", 100_000),
         // ----- what a clock says of a pod that may have moved on since it was seen (W2: a watch that is late)
         ["W2: a pod that may have started by now is asked for before it is given up"] = new(
-            Running(), MainPod().Waiting("ErrImagePull").SeenLive(2989), null, "AskMain", 3000),
+            Running(), MainPod().Waiting("ErrImagePull").AskedAt(2989), null, "AskMain", 3000),
         ["W2: seen ten seconds ago is soon enough"] = new(
-            Running(), MainPod().Waiting("ErrImagePull").SeenLive(2990), null,
+            Running(), MainPod().Waiting("ErrImagePull").AskedAt(2990), null,
             "→ Running, saying Main pod was stopped: it did not start within 1h: ErrImagePull", 3000),
         ["W2: and before its activeDeadlineSeconds end it"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0).SeenLive(null), null,
+            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0).AskedAt(null), null,
             "AskMain", 360),
         ["W2: a pod that may have ended by now is asked for before it is lost"] = new(
-            Running(), MainPod().Running().Deleted(-100).SeenLive(-90), null, "AskMain", 20),
+            Running(), MainPod().Running().Deleted(-100).AskedAt(-90), null, "AskMain", 20),
         ["W2: and before its phase alone ends it"] = new(
-            Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-100).SeenLive(-90), null, "AskMain", 20),
+            Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-100).AskedAt(-90), null, "AskMain", 20),
         ["D2: a pod of another that had the name may have gone since, and ours come"] = new(
-            Running(), MainPod().OfSomebodyElse().Running().SeenLive(-11), null, "AskMain"),
+            Running(), MainPod().OfSomebodyElse().Running().AskedAt(-11), null, "AskMain"),
         ["D2: a pod that stood in the way may have gone"] = new(
-            Pending(), MainPod().OfSomebodyElse().Running().SeenLive(-11), null, "AskMain"),
+            Pending(), MainPod().OfSomebodyElse().Running().AskedAt(-11), null, "AskMain"),
         ["D3: without owner and labels it is known by its finalizer"] = new(
             Running(), MainPod().Running().WithoutOwner().WithoutLabels(), null, "RestoreLabels run-main"),
         ["D3: but not one that is older than the job"] = new(
@@ -299,11 +299,11 @@ public sealed class DecideTests
             "→ ExitHandlerRunning, exit run-exit, saying Main pod was deleted before its end was seen [Warning "
             + "MainPodFailed]"),
         ["W2: a handler that may have ended by now is asked for at its deadline"] = new(
-            HandlerRunning(), null, ExitPod().Running().CreatedAt(-600).SeenLive(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(-600).AskedAt(-11), "AskExit"),
         ["W2: and before it is lost"] = new(
-            HandlerRunning(), null, ExitPod().Running().CreatedAt(-300).Deleted(-200).SeenLive(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(-300).Deleted(-200).AskedAt(-11), "AskExit"),
         ["W2: a foreign pod may have gone, and ours come"] = new(
-            HandlerRunning(), null, ExitPod().OfSomebodyElse().Running().SeenLive(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().OfSomebodyElse().Running().AskedAt(-11), "AskExit"),
         ["G7: a start deadline of 0 is none"] = new(
             Running(), MainPod().Waiting("ImagePullBackOff"), null, "wait", 100_000)
         { Clocks = NoDeadlines },

@@ -168,6 +168,7 @@ sealed class Oracle(World world)
             world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
         // G12: another attempt only after the one before has failed, or may have.
         var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
+            && JobOf(p.Last) == job // one that lost owner and labels, both, is nobody's
             && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline); // then it may not have been seen yet
         if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
         var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());

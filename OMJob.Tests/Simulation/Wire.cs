@@ -198,7 +198,7 @@ sealed partial class World
                 while (HasNews(watch)) news.Remove(watch);
                 op.Deliver(watch, Line("ERROR", Refusal(410, "Expired", "too old resource version")));
                 break;
-            case 3 when watch is { Open: true }:
+            case 3 when watch.Open && !HasNews(watch):
                 op.Deliver(watch, watch.Watcher!.Bookmark().Line());
                 break;
             default:
