@@ -1,0 +1,100 @@
+// What the tests of the decision would not notice: every change of one condition, pattern, comparison, number or step
+// in the class Protocol must fail a test.
+//
+//   dotnet run --project OMJob.Tests/Mutation [METHOD]
+//
+// Prints each mutant that lives and ends with 1 if there is one. Mutants that change nothing that can be observed are
+// listed, with the reason, in equivalent.txt.
+
+using System.Diagnostics;
+using System.Reflection;
+using System.Runtime.CompilerServices;
+using System.Runtime.Loader;
+using OMJobs.Mutation;
+using Xunit;
+using Xunit.Sdk;
+using Xunit.v3;
+
+const string Target = "net10.0";
+string[] classes = ["DecideTests", "EdgeCaseTests"]; // the fastest first
+var clock = Stopwatch.StartNew();
+var here = Path.GetDirectoryName(Here())!;
+var root = Path.GetFullPath(Path.Combine(here, "../.."));
+var mode = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
+var output = Path.Combine(root, "OMJob.Tests/bin", mode, Target);
+var schema = new Schema(Path.Combine(root, "OMJob.cs"), Path.Combine(root, "obj", mode, Target), output);
+var (mutants, assembly) = schema.Compile("Protocol");
+var context = new AssemblyLoadContext("mutants");
+var mutated = context.LoadFromStream(new MemoryStream(assembly));
+context.Resolving += (_, name) => File.Exists(Path.Combine(output, $"{name.Name}.dll"))
+    ? context.LoadFromAssemblyPath(Path.Combine(output, $"{name.Name}.dll")) : null;
+var tests = context.LoadFromAssemblyPath(Path.Combine(output, "OMJob.Tests.dll"));
+var active = mutated.GetType("OMJobs.Mutation")!.GetField("Active")!;
+var cases = new List<(string Name, Func<Task> Run)>();
+foreach (var type in classes) await AddCases(tests.GetType($"OMJobs.Tests.{type}", true)!);
+Console.WriteLine($"{mutants.Length} mutants, {cases.Count} tests, {clock.Elapsed.TotalSeconds:0} s");
+
+if (await FirstFailure(0) is { } broken)
+{
+    Console.WriteLine($"Not even the original passes {broken}");
+    return 2;
+}
+Console.WriteLine($"The original passes, {clock.Elapsed.TotalSeconds:0} s");
+
+var equivalent = File.ReadAllLines(Path.Combine(here, "equivalent.txt")).Where(l => l.Contains('→'))
+    .ToDictionary(l => l.Split(" # ")[0]);
+var (killed, living, kills) = (0, 0, new Dictionary<string, int>());
+foreach (var mutant in mutants.Where(m => args.Length == 0 || args.Contains(m.Member)))
+{
+    if (equivalent.Remove(mutant.Name)) continue;
+    if (await FirstFailure(mutant.Id) is { } killer)
+    {
+        killed++;
+        kills[killer] = kills.GetValueOrDefault(killer) + 1;
+        continue;
+    }
+    living++;
+    Console.WriteLine($"OMJob.cs:{mutant.Line}: {mutant.Name}");
+}
+foreach (var name in equivalent.Keys) Console.WriteLine($"equivalent.txt lists no mutant: {name}");
+foreach (var (name, count) in kills.OrderByDescending(k => k.Value)) Console.WriteLine($"{count} killed by {name}");
+Console.WriteLine($"{mutants.Length} mutants: {killed} killed, {living} living, "
+    + $"{mutants.Length - killed - living} not run, {clock.Elapsed.TotalSeconds:0} s");
+return living == 0 && (equivalent.Count == 0 || args.Length > 0) ? 0 : 1;
+
+async Task<string?> FirstFailure(int id)
+{
+    active.SetValue(null, id);
+    foreach (var (name, run) in cases)
+    {
+        try { await run(); }
+#pragma warning disable CA1031 // whatever a test throws is its failure
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            return id == 0 ? $"{name}: {(e as TargetInvocationException)?.InnerException ?? e}" : name;
+        }
+    }
+    return null;
+}
+
+// Each row of a theory is a case; theories come before facts.
+async Task AddCases(Type type)
+{
+    var methods = type.GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+        .Where(m => m.GetCustomAttribute<FactAttribute>() is not null)
+        .OrderBy(m => m.GetCustomAttribute<TheoryAttribute>() is null);
+    foreach (var method in methods)
+    {
+        var rows = new List<object?[]>();
+        Console.WriteLine($"{method.Name}: {string.Join(',', method.GetCustomAttributesData().Select(a => a.AttributeType.AssemblyQualifiedName))} {method.GetCustomAttributes().Count()}");
+        foreach (var data in method.GetCustomAttributes().OfType<IDataAttribute>())
+            rows.AddRange((await data.GetData(method, new DisposalTracker())).Select(r => r.GetData()));
+        if (method.GetCustomAttribute<TheoryAttribute>() is null) rows.Add([]);
+        var instance = Activator.CreateInstance(type);
+        foreach (var row in rows)
+            cases.Add(($"{type.Name}.{method.Name}", () => method.Invoke(instance, row) as Task ?? Task.CompletedTask));
+    }
+}
+
+static string Here([CallerFilePath] string path = "") => path;

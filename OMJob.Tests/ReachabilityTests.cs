@@ -1,0 +1,428 @@
+// Every state that a job and its pods can get into, from their creation on, whatever happens to them meanwhile: found by
+// search, with the real decision in the middle. What is not the decision's is small here: an API server that keeps an
+// OMJob and three pods, a cache that may lag behind, a kubelet, and faults, of which a run meets at most a given number.
+// A clock has passed or has not; an object as a whole is new or old.
+
+using Xunit;
+using static OMJobs.Tests.AnOMJob;
+using static OMJobs.Tests.APod;
+
+namespace OMJobs.Tests;
+
+public sealed class ReachabilityTests
+{
+    static readonly TimeSpan Long = TimeSpan.FromDays(30); // past every clock
+    static readonly Clocks Clocks = Moment.Clocks with { ExitHandlerRetries = 1 };
+    static DateTimeOffset Now => Moment.Now;
+
+    /// <summary>An OMJob as far as the decision reads it and anything changes it.</summary>
+    sealed record JobState(JobStatus Status, string Finalizers = "", bool Deleting = false)
+    {
+        public JobState With(string finalizer) => this with { Finalizers = $"{Finalizers}{finalizer} " };
+        public JobState Without(string finalizer) =>
+            this with { Finalizers = Finalizers.Replace($"{finalizer} ", "", StringComparison.Ordinal) };
+        public bool Has(string finalizer) => Finalizers.Contains(finalizer, StringComparison.Ordinal);
+    }
+
+    /// <summary>A pod's name: what the API server has there, and what the operator's cache has.</summary>
+    sealed record Slot(Pod? Pod = null, Pod? Known = null)
+    {
+        /// <summary>What the watch will have told: a pod that lost its labels is gone for it.</summary>
+        public Slot Told => this with { Known = Pod is { LostLabels: false } ? Pod : null };
+    }
+
+    sealed record State(Job Spec, JobState? Job, JobState? Known, Slot Main, Slot First, Slot Second)
+    {
+        // What the operator remembers: of the round it is in, of its questions, of refusals.
+        public PodView? MainView { get; init; }
+        public PodView? ExitView { get; init; }
+        public bool SeenLive { get; init; }
+        public bool Stale { get; init; }
+        public bool NamespaceAsked { get; init; }
+        public bool Blocked { get; init; }
+        // The world.
+        public bool NamespaceGoing { get; init; }
+        public int Faults { get; init; }
+        public bool MainWas { get; init; }
+        public bool HandlerWas { get; init; }
+
+        public Slot Exit => Attempt == 2 ? Second : First;
+        public int Attempt => (Job ?? Known)?.Status.ExitPodName == "run-exit-2" ? 2 : 1;
+        public IEnumerable<Slot> Slots => [Main, First, Second];
+        public State WithExit(Slot slot) => Attempt == 2 ? this with { Second = slot } : this with { First = slot };
+        public State With(int slot, Slot value) => slot == 0 ? this with { Main = value }
+            : slot == 1 ? this with { First = value } : this with { Second = value };
+        public State Told => this with
+        { Known = Job, Stale = false, Main = Main.Told, First = First.Told, Second = Second.Told };
+        /// <summary>The round ends: the next one begins with what the cache has.</summary>
+        public State Round => this with { MainView = null, ExitView = null };
+        public bool Ended => Job is null && Known is null && Slots.All(s => s.Pod is not { HasFinalizer: true } pod
+            || pod.JobUid != Spec.Uid) && Slots.All(s => s.Pod is null || Protocol.Stray(null, s.Pod, Now, Clocks) is null);
+        public override string ToString() =>
+            $"{(Job is null ? "no job" : $"{Job.Status.Phase}{(Job.Deleting ? " deleting" : "")} [{Job.Finalizers}]")}"
+            + $"{(Job == Known ? "" : " unseen")}; main {Say(Main)}; exit {Say(First)}, {Say(Second)}"
+            + (NamespaceGoing ? "; namespace going" : "") + (Blocked ? "; blocked" : "");
+
+        static string Say(Slot slot) => (slot.Pod is not { } pod ? "absent" : (pod.JobUid == "uid-of-run" ? "" : "foreign ")
+            + (pod.ExitCode is { } code ? $"exited {code}" : pod.MainRunning ? "running" : pod.PhaseOver ? "failed"
+                : pod.Scheduled ? "waiting" : "unscheduled")
+            + (pod.Deleting ? " terminating" : "") + (pod.HasFinalizer ? " held" : "") + (pod.LostLabels ? " unlabelled" : ""))
+            + (slot == slot.Told ? "" : " unseen");
+    }
+
+    // ----- the operator: one round of its loop is one transition, up to its one request
+
+    static (string What, State Next) Step(State s, Decision? forced = null)
+    {
+        var job = s.Known is null ? null : Live(s, s.Known);
+        if (forced is null)
+            foreach (var slot in s.Slots.Where(x => x.Known is not null))
+            {
+                if (Protocol.Stray(job, slot.Known!, Now, Clocks) is null) continue;
+                s = s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }; // asked for
+                job = s.Job is null ? null : Live(s, s.Job);
+                if (Protocol.Stray(job, slot.Known!, Now, Clocks) is { } stray) return ($"stray {stray.Act}", Do(s, stray));
+            }
+        if (job is null) return ("nothing to do", s.Round);
+        var decision = forced ?? Decision(s)!;
+        var what = decision.Say(job);
+        return decision.Act switch
+        {
+            Act.Wait => (what, s.Round),
+            Act.AskJob => (what, s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }),
+            Act.AskMain => (what, Ask(s)),
+            Act.AskNamespace => (what, s with
+            { NamespaceAsked = true, ExitView = s.NamespaceGoing ? PodView.NamespaceGoing : s.ExitView }),
+            Act.CreateMain => (what, Create(s, s.Main, MainPod().Unscheduled().Pod with { Created = Now })),
+            Act.CreateExit => (what, Create(s, s.Exit, ExitPod(s.Attempt).Unscheduled().Pod with { Created = Now })),
+            Act.Block => (what, Block(s)),
+            _ => (what, Do(s, decision)),
+        };
+    }
+
+    static Decision? Decision(State s) => s.Known is null ? null
+        : Protocol.Decide(Live(s, s.Known), s.MainView ?? View(s, s.Main), s.ExitView ?? View(s, s.Exit), Now, Clocks);
+
+    static PodView View(State s, Slot slot) => new(slot.Known) { RetryAt = s.Blocked ? Moment.At(5) : default };
+
+    static Job Live(State s, JobState job) => s.Spec with
+    {
+        Status = job.Status,
+        Finalizers = job.Finalizers.Split(' ', StringSplitOptions.RemoveEmptyEntries),
+        Deleting = job.Deleting,
+        SeenLive = s.SeenLive ? Now : null,
+        Stale = s.Stale,
+        NamespaceAsked = s.NamespaceAsked,
+    };
+
+    static State Ask(State s) => s.Main.Pod is null ? s with { MainView = PodView.Absent, Main = new() }
+        : s with { MainView = new(s.Main.Pod), Main = s.Main.Told };
+
+    static State Create(State s, Slot slot, Pod pod)
+    {
+        var main = pod.Name == "run-main";
+        if (s.NamespaceGoing) return View(PodView.NamespaceGoing);
+        if (slot.Pod is not null) return View(new(slot.Pod)); // 409, then asked for
+        slot = new(pod, pod);
+        return main ? s with { Main = slot, MainWas = true, MainView = new(pod) }
+            : s.WithExit(slot) with { HandlerWas = true, ExitView = new(pod) };
+
+        State View(PodView view) => main ? s with { MainView = view } : s with { ExitView = view };
+    }
+
+    static State Block(State s)
+    {
+        var said = s.Known!.Status with { Message = "Main pod is blocked: it is so" };
+        return s.Known.Status.Phase == Phase.Pending
+            ? Write(s, s.Known with { Status = said }).Round with { Blocked = true } : s.Round with { Blocked = true };
+    }
+
+    static State Do(State s, Decision decision)
+    {
+        var slot = s.Slots.Select((x, i) => (x, i)).FirstOrDefault(x => x.x.Known?.Uid == decision.Pod?.Uid).i;
+        s = s.Round;
+        switch (decision.Act)
+        {
+            case Act.AddFinalizer: return Write(s, s.Known!.With(Job.Finalizer));
+            case Act.DropFinalizer: return Write(s, s.Known!.Without(decision.Why));
+            case Act.DeleteJob: return Write(s, s.Known! with { Deleting = true });
+            case Act.WriteStatus:
+                var status = decision.Status!;
+                if (status.Phase.IsFinished()) status = status with { Message = null, StartTime = null }; // as it is read
+                return Write(s, s.Known! with { Status = status });
+        }
+        slot = Array.FindIndex([.. s.Slots], x => x.Pod?.Name == decision.Pod!.Name);
+        if (slot < 0) return s.Told; // 404
+        var pod = s.Slots.ElementAt(slot).Pod!;
+        if (pod.JobUid != decision.Pod!.JobUid) return s.Told; // another UID
+        var after = decision.Act switch
+        {
+            Act.ReleasePod => pod with { HasFinalizer = false, FinalizerCount = 0 },
+            Act.RestoreLabels => pod with { LostLabels = false },
+            _ => Deleted(pod),
+        };
+        return s.With(slot, new Slot(Gone(after) ? null : after).Told);
+    }
+
+    /// <summary>A write with the resourceVersion it was decided on.</summary>
+    static State Write(State s, JobState job)
+    {
+        if (s.Job is null) return s with { Known = null };
+        if (s.Job != s.Known) return s with { Stale = true };
+        if (job is { Deleting: true, Finalizers.Length: 0 }) return s with { Job = null, Known = null };
+        return s with { Job = job, Known = job, SeenLive = true };
+    }
+
+    static Pod Deleted(Pod pod) => pod.Deleting ? pod
+        : pod with { DeletionTimestamp = Now.AddSeconds(Grace(pod)), GracePeriod = Grace(pod) };
+
+    static int Grace(Pod pod) => pod.Scheduled && !pod.PhaseOver ? 30 : 0;
+    static bool Gone(Pod pod) => pod is { Deleting: true, HasFinalizer: false, GracePeriod: 0 };
+
+    // ----- the world
+
+    static Pod Exited(Pod pod, int code) => pod with
+    {
+        PhaseOver = true,
+        MainRunning = false,
+        Started = true,
+        ExitCode = code,
+        FinishedAt = Now,
+        GracePeriod = pod.Deleting ? 0 : null,
+    };
+
+    /// <summary>What a kubelet and the controllers do with a pod, where they do their work.</summary>
+    static IEnumerable<(string, Pod?)> Kubelet(Pod pod, bool orphanedOrGone)
+    {
+        var over = pod.PhaseOver || pod is { Deleting: true, Scheduled: false };
+        if (pod.Deleting && over && !pod.HasFinalizer) yield return ("is removed", null);
+        else if (pod.Reason == "NodeLost") { if (!pod.Deleting) yield return ("is deleted by the taint manager", Deleted(pod)); }
+        else if (pod.Deleting && over) yield break;
+        else if (pod.Deleting) yield return ("is stopped", Exited(pod, 143));
+        else if (orphanedOrGone) yield return ("is collected", Deleted(pod));
+        else if (over && pod.MainRunning) yield return ("is killed", Exited(pod, 137));
+        else if (over || pod.Waiting is not null) yield break;
+        else if (!pod.Scheduled) yield return ("is scheduled", pod with { Scheduled = true, StartTime = Now });
+        else if (!pod.Started) yield return ("starts", pod with { Started = true, MainRunning = true });
+        else yield return ("exits 0", Exited(pod, 0));
+    }
+
+    static IEnumerable<(string, Pod?)> PodFaults(Pod pod, bool main, JobStatus? job)
+    {
+        if (!pod.Deleting) yield return ("is deleted", Deleted(pod));
+        // A late pod (D6) that loses them as well is beyond any watch.
+        if (!pod.LostLabels && job?.Phase.IsFinished() is false) yield return ("loses its labels", pod with { LostLabels = true });
+        if (pod.PhaseOver) yield break;
+        if (pod.MainRunning) yield return ("exits 1", Exited(pod, 1));
+        if (pod.MainRunning && pod.Deleting) yield return ("exits 0 when stopped", Exited(pod, 0) with { FinishedAt = Now.AddSeconds(5) });
+        if (pod.MainRunning) yield return ("is failed, still running", pod with { PhaseOver = true, OverSeen = Now });
+        yield return ("is evicted", pod with { PhaseOver = true, MainRunning = false, Reason = "Evicted" });
+        if (pod.Scheduled && pod.Reason is null) yield return ("is lost with its node", pod with { Reason = "NodeLost" });
+        if (!pod.Started && pod.Waiting is null) yield return ("cannot start", pod with { Waiting = "ErrImagePull" });
+        // Before status names the pod this is a way out (DESIGN): nothing tells then that there was one.
+        if (main && job is not { MainPodName: null } && pod.HasFinalizer) yield return ("is stripped and forced away", null);
+    }
+
+    static Pod Aged(Pod pod) => pod with
+    {
+        Created = Old(pod.Created)!.Value,
+        DeletionTimestamp = Old(pod.DeletionTimestamp),
+        StartTime = Old(pod.StartTime),
+        FinishedAt = Old(pod.FinishedAt),
+        OverSeen = Old(pod.OverSeen),
+    };
+
+    static DateTimeOffset? Old(DateTimeOffset? time) => time > Now - TimeSpan.FromDays(1) ? time - Long : time;
+
+    static JobState Aged(JobState job) => job with
+    { Status = job.Status with { CompletionTime = Old(job.Status.CompletionTime), StartTime = Old(job.Status.StartTime) } };
+
+    static Slot Aged(Slot slot) => new(slot.Pod is { } pod ? Aged(pod) : null, slot.Known is { } known ? Aged(known) : null);
+
+    /// <summary>All that the world may do next, short of faults.</summary>
+    static IEnumerable<(string What, State Next)> World(State s)
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            var (at, slot) = (i, s.Slots.ElementAt(i));
+            if (slot != slot.Told) yield return ($"the watch tells of {Name(i)}", s.With(i, slot.Told));
+            if (slot.Pod is not { } pod) continue;
+            var ours = pod.JobUid == s.Spec.Uid;
+            var dangling = ours && (s.NamespaceGoing || (s.Job is null ? pod.HasOwner : s.Job.Has(Job.Foreground)));
+            foreach (var (what, after) in ours ? Kubelet(pod, dangling) : [("is taken away by its owner", null)])
+                yield return ($"{Name(i)} {what}", s.With(at, slot with { Pod = after }));
+            if (s.Job?.Has(Job.Orphan) is true && pod.HasOwner)
+                yield return ($"{Name(i)} is orphaned", s.With(at, slot with { Pod = pod with { HasOwner = false } }));
+        }
+        if (s.Job != s.Known) yield return ("the watch tells of the job", s with { Known = s.Job, Stale = false });
+        if (s.Job is { } job && job.Has(Job.Foreground))
+            yield return ("the collector is done", Server(s, job.Without(Job.Foreground)));
+        if (s.Job is { } orphan && orphan.Has(Job.Orphan) && s.Slots.All(x => x.Pod is not { HasOwner: true }))
+            yield return ("the collector has orphaned", Server(s, orphan.Without(Job.Orphan)));
+    }
+
+    static State Server(State s, JobState job) =>
+        s with { Job = job is { Deleting: true, Finalizers.Length: 0 } ? null : job };
+
+    static IEnumerable<(string What, State Next)> Clock(State s)
+    {
+        var aged = s.Slots.Select(Aged).ToArray();
+        for (var i = 0; i < 3; i++)
+            if (aged[i] != s.Slots.ElementAt(i)) yield return ($"{Name(i)} grows old", s.With(i, aged[i]));
+        if (s.Job is { } job && s.Known is { } known && (Aged(job) != job || Aged(known) != known))
+            yield return ("the job grows old", s with { Job = Aged(job), Known = Aged(known) });
+        if (s.SeenLive) yield return ("the job was not seen for long", s with { SeenLive = false });
+        if (s.Blocked) yield return ("the backoff is over", s with { Blocked = false });
+    }
+
+    static IEnumerable<(string What, State Next)> Faults(State s)
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            var (at, slot) = (i, s.Slots.ElementAt(i));
+            if (slot.Pod is { } pod && pod.JobUid == s.Spec.Uid)
+                foreach (var (what, after) in PodFaults(pod, i == 0, s.Job?.Status))
+                    yield return ($"{Name(i)} {what}", s.With(at, slot with { Pod = after }));
+            if (slot.Pod is null && s.Job is not null)
+                yield return ($"somebody else makes {Name(i)}", s.With(at, slot with
+                { Pod = (i == 0 ? MainPod() : ExitPod(i)).OfUid("earlier").Released().Running().Pod }));
+        }
+        // D6: the request of a frozen process arrives.
+        if (s is { MainWas: true, Main.Pod: null, Job.Status.Phase: >= Phase.ExitHandlerRunning, NamespaceGoing: false })
+            yield return ("a late main pod is created", s with { Main = s.Main with { Pod = MainPod().Running().Pod } });
+        if (s.Job is { Deleting: false } job)
+            foreach (var policy in (string[])["", Job.Foreground, Job.Orphan])
+                yield return ($"the job is deleted {policy}",
+                    Server(s, (policy.Length == 0 ? job : job.With(policy)) with { Deleting = true }));
+        if (!s.NamespaceGoing)
+            yield return ("the namespace is deleted", s with
+            { NamespaceGoing = true, Job = s.Job is null ? null : Server(s, s.Job with { Deleting = true }).Job });
+        yield return ("the operator starts anew", s.Told.Round with
+        { SeenLive = false, NamespaceAsked = false, Blocked = false });
+        if (Decision(s) is { Act: Act.CreateMain or Act.CreateExit } create)
+        {
+            var invalid = PodView.Refused("it is wrong");
+            yield return ($"{create.Act} is refused for good", create.Act == Act.CreateMain
+                ? s with { MainView = invalid } : s with { ExitView = invalid });
+            yield return ($"{create.Act} is blocked", Block(s));
+        }
+    }
+
+    static string Name(int slot) => slot == 0 ? "run-main" : Pods.ExitName("run", slot);
+
+    // ----- the rules
+
+    /// <summary>What a transition broke, null if nothing.</summary>
+    static string? Broken(State s, State next)
+    {
+        if (next.MainWas && s.MainWas && next.Main.Pod is { } main && s.Main.Pod is null && main.JobUid == s.Spec.Uid)
+            return "a main pod after the first one";
+        if (s.Job is { } job && next.Job is { } after)
+        {
+            if (after.Status.Phase < job.Status.Phase) return "phases never go backwards";
+            if (job.Status.Phase.IsFinished() && Aged(after).Status != Aged(job).Status) return "a finished job changed";
+            if (after.Status.Phase.IsFinished() && !job.Status.Phase.IsFinished() && s.Spec.HasExitSpec && s.MainWas
+                && !next.HandlerWas && !s.NamespaceGoing && s.ExitView?.Sight != Sight.Refused
+                && s.First.Known is not { JobUid: "earlier" })
+                return "the handler was skipped";
+        }
+        if (s.Job is { Status: var last } && next.Job is null && s.MainWas && !last.Phase.IsFinished())
+            return "the job went before its end was recorded";
+        if (s.Exit.Pod is null && next.Exit.Pod is { JobUid: "uid-of-run" } && s.Main.Pod is { } now && now.JobUid == s.Spec.Uid)
+        {
+            if (s.Known?.Has(Job.Foreground) is true) return "G19: the collector would delete the handler";
+            var lost = now.DeletionTimestamp < Now - Clocks.LostPodSlack || now.OverSeen < Now - Clocks.LostPodSlack;
+            if (now.MainRunning && !lost && now.Name == "run-main" && s.Main.Known?.MainRunning is true && now.Created == s.Main.Known.Created
+                && now.Created != MainPod().Pod.Created)
+                return "H10: the handler was created while main could still run";
+        }
+        return null;
+    }
+
+    /// <summary>The next step where nothing goes wrong any more; null where nothing at all will happen.</summary>
+    static (string What, State Next)? Calm(State s)
+    {
+        if (s != s.Told) return ("all is told", s.Told);
+        var (before, step) = (s.Round, Step(s.Round));
+        for (var round = 1; round < 8 && step.Next != step.Next.Round; round++)
+            (before, step) = (step.Next, Step(step.Next));
+        if (step.Next.Round != s) return (step.What, step.Next.Round);
+        if (World(s).FirstOrDefault() is { Next: not null } world) return world;
+        var wakes = s.Blocked || Decision(before)?.Wake is not null;
+        var aged = s with
+        {
+            Main = Aged(s.Main),
+            First = Aged(s.First),
+            Second = Aged(s.Second),
+            Job = s.Job is { } job ? Aged(job) : null,
+            Known = s.Known is { } known ? Aged(known) : null,
+            SeenLive = false,
+            Blocked = false,
+        };
+        return wakes && aged != s ? ("time passes", aged) : null;
+    }
+
+    static State Start(AnOMJob job)
+    {
+        var spec = job.Job;
+        var first = new JobState(spec.Status);
+        return new(spec with { Status = new(Phase.Pending), Finalizers = [] }, first, first, new(), new(), new());
+    }
+
+    [Theory]
+    [InlineData(true, 2)]
+    [InlineData(false, 2)]
+    public void Whatever_happens_no_rule_is_broken_and_the_job_comes_to_its_end(bool handler, int faults)
+    {
+        var start = Start(handler ? Fresh() : Fresh().WithoutExitHandler());
+        var from = new Dictionary<State, (State? Before, string What)> { [start] = (null, "created") };
+        var queue = new Queue<State>([start]);
+        var (distance, transitions, longest) = (new Dictionary<State, int>(), 0L, 0);
+        while (queue.TryDequeue(out var s))
+        {
+            Assert.True(from.Count < 3_000_000, "more states than are meant to be");
+            var moves = World(s).Concat(Clock(s)).Append(Step(s)).Concat(s.Faults == faults ? []
+                : Faults(s).Select(f => (f.What, f.Next with { Faults = s.Faults + 1 })));
+            var operators = Step(s).Next;
+            foreach (var (what, next) in moves)
+            {
+                transitions++;
+                if (ReferenceEquals(next, operators) || what == Step(s).What)
+                    if (Broken(s, next) is { } rule) Assert.Fail($"{rule}\n{Path(s)}\n{what}: {next}");
+                if (from.TryAdd(next, (s, what))) queue.Enqueue(next);
+            }
+            longest = Math.Max(longest, Distance(s));
+        }
+        TestContext.Current.TestOutputHelper?.WriteLine($"{from.Count} states, {transitions} transitions, {longest} steps");
+        Assert.InRange(longest, 1, 60);
+
+        // How many steps of the calm are left, from any state; all states on the way get theirs.
+        int Distance(State s)
+        {
+            var way = new List<(State State, string What)>();
+            var on = new HashSet<State>();
+            var at = s with { Faults = 0 };
+            while (!distance.ContainsKey(at) && !at.Ended)
+            {
+                if (!on.Add(at)) Assert.Fail($"it goes in circles\n{Path(s)}\n{Calmly(way)}");
+                if (Calm(at) is not var (what, next)) { Assert.Fail($"nothing ends it\n{Path(s)}\n{Calmly(way)}"); return 0; }
+                way.Add((at, what));
+                at = next;
+            }
+            var rest = distance.GetValueOrDefault(at);
+            for (var i = way.Count - 1; i >= 0; i--) distance[way[i].State] = ++rest;
+            return rest;
+        }
+
+        string Path(State s)
+        {
+            var lines = new List<string>();
+            for (State? at = s; at is not null; at = from[at].Before) lines.Add($"{from[at].What}: {at}");
+            lines.Reverse();
+            return string.Join('\n', lines);
+        }
+
+        static string Calmly(List<(State State, string What)> way) =>
+            string.Join('\n', way.Take(40).Select(w => $"  {w.State}\n    then {w.What}"));
+    }
+}
