@@ -1081,8 +1081,8 @@ static class Protocol
         if (main.Pod is { HasFinalizer: true } pod && pod.BelongsTo(job)) return new(Act.ReleasePod) { Pod = pod };
         if (job.HasFinalizer) return Drop(job, Job.Finalizer);
         if (job.Deleting) return new(Act.Wait);
-        var ttl = job.Ttl < LeastTtl ? LeastTtl : job.Ttl;
-        var expires = (job.Status.CompletionTime is { } end && end < now ? end : now) + ttl;
+        var ttl = TimeSpan.FromTicks(Math.Max(job.Ttl.Ticks, LeastTtl.Ticks));
+        var expires = Earliest(job.Status.CompletionTime, now) + ttl;
         if (now >= expires) return new(Act.DeleteJob);
         // F4: what still runs in a pod of ours (a sidecar) is not waited for; the kubelet gets time for its last words.
         var patience = job.Status.CompletionTime + clocks.LostPodSlack;
@@ -1243,12 +1243,7 @@ static class Protocol
     static long Attempts(Job job, Clocks clocks) =>
         1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
 
-    static DateTimeOffset? Earliest(params ReadOnlySpan<DateTimeOffset?> times)
-    {
-        DateTimeOffset? first = null;
-        foreach (var at in times) if (first is null || at < first) first = at;
-        return first;
-    }
+    static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
 }
 
 // -------------------------------------------------------------------------------------------------------------- pods

@@ -69,6 +69,9 @@ public sealed class DecideTests
             "Block: a pod run-main exists that is not this OMJob's"),
         ["D4: a foreign pod is looked at again after the backoff"] = new(
             Pending(), new(MainPod().OfSomebodyElse().Pod) { RetryAt = Moment.At(1) }, null, "wait until +1"),
+        ["D4: and not a moment longer"] = new(
+            Pending(), new PodView(MainPod().OfSomebodyElse().Pod) { RetryAt = Moment.At(1) }, null,
+            "Block: a pod run-main exists that is not this OMJob's", 1),
         ["D4: a foreign pod waits for the finalizer too"] = new(
             Fresh(), MainPod().OfSomebodyElse(), null, "AddFinalizer"),
         ["G15: a main pod that can never be: the handler still runs"] = new(Pending(), Invalid, null,
@@ -226,6 +229,10 @@ public sealed class DecideTests
             + "deleted [Warning MainPodFailed]"),
         ["G21: exits 0 before Kill"] = new(Running().Killed(), MainPod().Exited(0, null, -60).Deleted(-4), null,
             "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["P, G21: an exit code of 0 without a time"] = new(
+            Running(), new PodView(MainPod().Exited(0).Pod with { FinishedAt = null }), null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
+            + "MainPodFailed]"),
         ["G21, P: graceful node shutdown, main catches SIGTERM"] = new(
             Running(), MainPod().Exited(0).WithReason("Terminated"), null,
             "→ ExitHandlerRunning, exit run-exit, "
@@ -352,6 +359,15 @@ public sealed class DecideTests
             Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull"),
             MainPod().Exited(0), null,
             "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+
+        ["G7, G21: succeeded before the deletion that the deadline asked for"] = new(
+            Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull"),
+            MainPod().Exited(0, null, -11).Deleted(-10), null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["G7, G5: evicted before it could be deleted, it still never started"] = new(
+            Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull"),
+            MainPod().InPhase("Failed").WithReason("Evicted"), null,
+            "→ ExitHandlerRunning, exit run-exit [Warning MainPodFailed]"),
 
         // ----- Running, and deleted
         ["G9: whether the namespace stays is asked first"] = new(
@@ -492,6 +508,11 @@ public sealed class DecideTests
             HandlerRunning().AtAttempt(60).WithSpec("exitHandlerBackoffLimit", 99), null, ExitPod(60).Exited(1, null,
             0),
             "wait until +10485760"),
+        ["G16: no more than a thousand retries"] = new(
+            HandlerRunning().AtAttempt(1001).WithSpec("exitHandlerBackoffLimit", int.MaxValue), null,
+            ExitPod(1001).Exited(1, null, 0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler failed with exit code 1; "
+            + "no attempt of 1001 succeeded [Warning OMJobFailed]"),
         ["G17: Evicted beats the handler's 0"] = new(
             HandlerRunning(), null, ExitPod().Exited(0, null, -10).WithReason("Evicted"),
             "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 was stopped "
@@ -585,6 +606,8 @@ public sealed class DecideTests
             Finished(), MainPod().Exited(0), null, "ReleasePod run-main", 100_000),
         ["TTL: no completionTime: from the creation"] = new(
             Finished().WithFinalizers().With("completionTime", null), Unknown, null, "wait until +79200"),
+        ["TTL: a completionTime to come is now"] = new(
+            Finished().WithFinalizers().CompletedAt(100), Unknown, null, "wait until +86400"),
         ["TTL: ten years at most"] = new(
             Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", int.MaxValue), Unknown, null,
             "wait until +315360000"),
@@ -619,6 +642,12 @@ public sealed class DecideTests
             InPhase("Paused").With("mainPodName", "run-main"), Absent, null,
             "→ ExitHandlerRunning, exit run-exit, "
             + "saying Main pod was deleted before its end was seen [Warning MainPodFailed]"),
+        ["unknown phase: it has ended, whatever its code"] = new(
+            InPhase("Paused").With("mainPodName", "run-main").CompletedAt(-60).With("mainPodExitCode", 0), Absent, null,
+            "→ Failed, completed +0, saying Status.phase 'Paused' is no phase of an OMJob [Warning OMJobFailed]"),
+        ["unknown phase: a long one is cut"] = new(InPhase(new string('x', 41)), Absent, null,
+            $"→ Failed, completed +0, saying Status.phase '{new string('x', 40)}…' is no phase of an OMJob "
+            + "[Warning OMJobFailed]"),
         ["unknown phase: a number is none"] = new(InPhase("3"), Absent, null,
             "→ Failed, completed +0, saying Status.phase '3' is no phase of an OMJob [Warning OMJobFailed]"),
     };
@@ -653,6 +682,13 @@ public sealed class DecideTests
         var decision = Decide(Pending().Job, PodView.Refused(new string('x', 5000)), Unknown);
         Assert.InRange(decision.Status!.Message!.Length, 400, 501);
         Assert.Equal(decision.Status.Message, decision.Fact!.Message);
+    }
+
+    [Fact]
+    public void G7_nor_is_the_reason_why_a_pod_never_started_whatever_the_kubelet_calls_it()
+    {
+        var pod = MainPod().Waiting(new string('x', 5000));
+        Assert.InRange(Decide(Running().Job, pod, Unknown, 3000).Status!.Message!.Length, 400, 501);
     }
 
     [Fact]
@@ -707,134 +743,6 @@ public sealed class DecideTests
         Assert.Equal("→ ExitHandlerRunning, exit run-exit", Decide(job.Job, Unknown, Unknown).Say(job.Job));
     }
 
-    // ----- all of them: every phase × every state of both pods × the clocks
-
-    static readonly (string Name, Func<AnOMJob> Job)[] Jobs =
-    [
-        .. from phase in (string[])["", "Pending", "Running", "ExitHandlerRunning", "Succeeded", "Failed", "Paused"]
-           from deletion in (string?[])[null, "", Job.Foreground, Job.Orphan]
-           from held in (bool[])[true, false]
-           from handler in (bool[])[true, false]
-           from asked in (bool[])[true, false]
-           from code in (int?[])[0, 1, null]
-           select ($"{phase} deletion={deletion} held={held} handler={handler} asked={asked} code={code}",
-               (Func<AnOMJob>)(() =>
-           {
-               var job = phase is "ExitHandlerRunning" ? HandlerRunning(code) : phase is "Running" ? Running()
-                   : phase is "Succeeded" or "Failed" ? Finished(phase) : InPhase(phase);
-               if (!held) job.WithFinalizers(deletion is null ? [] : ["x/y"]);
-               if (!handler) job.WithoutExitHandler();
-               var propagation = deletion is "" ? null : deletion;
-               return deletion is null ? job : asked ? job.Killed(propagation) : job.Deleted(propagation);
-           })),
-    ];
-
-    static (string Name, PodView View)[] Views(Func<APod> pod) =>
-    [
-        ("unknown", Unknown), ("absent", Absent), ("blocked", Absent with { RetryAt = Moment.At(5) }),
-        ("created", pod()), ("pulling", pod().Waiting("ErrImagePull")), ("unscheduled", pod().Unscheduled("full")),
-        ("running", pod().Running().StartedAt(-590)), ("sidecar", pod().Exited(0).WithSidecar().InPhase("Running")),
-        ("0", pod().Exited(0)), ("1", pod().Exited(1)), ("evicted 0", pod().Exited(0).WithReason("Evicted")),
-        ("evicted", pod().InPhase("Failed").WithReason("Evicted")),
-            ("failed running", pod().Running().InPhase("Failed")),
-        ("terminating", pod().Running().Deleted(-1)), ("terminating, 0 before", pod().Exited(0, null, -9).Deleted(-5)),
-        ("terminating, 0 after", pod().Exited(0, null, -2).Deleted(-5)),
-            ("terminating, unscheduled", pod().Unscheduled().Deleted(-1)),
-        ("released", pod().Released().Exited(0)), ("adopted", pod().OfUpstream().Running()),
-            ("unlabelled", pod().Running().WithoutLabels()),
-        ("foreign", pod().OfSomebodyElse().Running()), ("earlier", pod().OfUid("earlier").Running()),
-    ];
-
-    static readonly double[] Times = [0, 10, 60, 90.002, 600, 3000, 86_400, 400_000];
-
-    [Fact]
-    public void No_state_whatever_breaks_a_rule()
-    {
-        var (mains, exits, broken, count) = (Views(() => MainPod()), Views(() => ExitPod()), new List<string>(), 0);
-        foreach (var (name, make) in Jobs)
-        {
-            var job = make().Job;
-            foreach (var main in mains)
-                foreach (var exit in exits)
-                    foreach (var at in Times)
-                    {
-                        count++;
-                        var fresh = job with { SeenLive = Moment.At(at) };
-                        var decision = Decide(fresh, main.View, exit.View, at);
-                        if (Broken(fresh, main.View, exit.View, at, decision) is { } rule)
-                            broken.Add($"{rule}: {name}; main {main.Name}; exit {exit.Name}; at {at}: "
-                                + decision.Say(fresh));
-                    }
-        }
-        Assert.True(count > 500_000);
-        Assert.Empty(broken.Take(20));
-    }
-
-    /// <summary>The rules of DESIGN that hold in every state; null where none is broken.</summary>
-    static string? Broken(Job job, PodView main, PodView exit, double at, Decision decision)
-    {
-        var (phase, now) = (job.Status.Phase, Moment.At(at));
-        var ours = main.Pod is { } pod && pod.BelongsTo(job);
-        switch (decision.Act)
-        {
-            case Act.WriteStatus:
-                var to = decision.Status!;
-                if (phase.IsFinished()) return "a finished job never changes";
-                if (phase != Phase.Unknown && to.Phase < phase) return "phases never move backwards";
-                if (phase == Phase.Running && main.Sight == Sight.Unknown) return "unknown only ever leads to asking";
-                if (to.Phase == Phase.Succeeded && to.ExitCode != 0) return "succeeded without an exit code of 0";
-                if (to.Phase == Phase.ExitHandlerRunning
-                    && (!job.HasExitSpec || to.ExitPodName is null)) return "no handler is named";
-                if (to.Phase.IsFinished() != (to.CompletionTime == now))
-                    return "completionTime at the end, and only there";
-                if (to.Phase.IsFinished() && phase == Phase.Running
-                    && job.HasExitSpec) return "the handler was skipped";
-                if (phase >= Phase.ExitHandlerRunning
-                    && to.ExitCode != job.Status.ExitCode) return "the first end recorded wins";
-                return to == job.Status ? "a status write that changes nothing" : null;
-            case Act.AddFinalizer:
-                return job.Deleting || job.HasFinalizer || phase.IsFinished()
-                    ? "the finalizer is put where it cannot or need not be" : null;
-            case Act.DropFinalizer when decision.Why == Job.Finalizer:
-                if (phase.IsFinished()) return ours && main.Pod!.HasFinalizer ? "the main pod's finalizer goes first"
-                    : null;
-                return phase == Phase.Pending && job.Deleting && !ours && main.Sight != Sight.Unknown ? null
-                    : "let go too early";
-            case Act.DropFinalizer:
-                return phase == Phase.ExitHandlerRunning && decision.Why == Job.Foreground ? null : "not ours to drop";
-            case Act.CreateMain:
-                if (!job.HasFinalizer || job.Deleting || phase != Phase.Pending) return "a main pod out of turn";
-                return main.Pod is null ? null : "a second main pod";
-            case Act.CreateExit:
-                if (phase != Phase.ExitHandlerRunning || !job.HasExitSpec
-                    || exit.Pod is not null) return "a handler out of turn";
-                return job.Finalizers.Contains(Job.Foreground) ? "G19: the collector would delete it" : null;
-            case Act.DeletePod:
-                if (!decision.Pod!.BelongsTo(job)) return "somebody else's pod is deleted";
-                return decision.Pod.Deleting ? "deleted again" : null;
-            case Act.ReleasePod:
-                return phase.IsFinished() && decision.Pod!.BelongsTo(job) ? null
-                    : "released before the end is recorded";
-            case Act.RestoreLabels:
-                return decision.Pod!.BelongsTo(job) && decision.Pod.LostLabels ? null
-                    : "labels that are not ours to restore";
-            case Act.DeleteJob:
-                return job.HasFinalizer || job.Deleting || !phase.IsFinished() ? "deleted out of turn" : null;
-            case Act.Wait when decision.Wake is { } wake:
-                if (wake <= now) return "a wake that has passed";
-                var before = Decide(job, main, exit, at + (wake - now).TotalSeconds / 2);
-                if (before.Act != Act.Wait) return "woken too late";
-                var then = Protocol.Decide(job with { SeenLive = wake }, main, exit, wake, Moment.Clocks);
-                return then.Act == Act.Wait && then.Wake <= wake ? "woken for nothing" : null;
-            case Act.Wait:
-                var ever = Protocol.Decide(job with { SeenLive = now.AddYears(1) }, main, exit, now.AddYears(1),
-                    Moment.Clocks);
-                return ever.Act == Act.Wait ? null : "a clock that nobody winds up";
-            default:
-                return null;
-        }
-    }
-
     // ----- strays
 
     sealed record StrayScenario(AnOMJob? Job, APod Pod, string? Expected, double At = 0);
@@ -885,6 +793,9 @@ public sealed class DecideTests
             "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
         ["H10: an exit pod before main is over"] = new(
             Running(), ExitPod().Running(), "DeletePod run-exit: is not the current attempt"),
+        ["H10: also where somebody has named it before"] = new(
+            Running().With("exitHandlerPodName", "run-exit"), ExitPod().Running(),
+            "DeletePod run-exit: is not the current attempt"),
         ["the current attempt"] = new(HandlerRunning(), ExitPod().Running(), null),
         ["the current attempt, after the end"] = new(Finished(), ExitPod().Running(), null),
         ["G17: an earlier attempt that still runs"] = new(

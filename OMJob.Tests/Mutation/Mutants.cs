@@ -8,11 +8,10 @@ namespace OMJobs.Mutation;
 /// <summary>One change to one member; Id is its number at run time.</summary>
 sealed record Mutant(int Id, string Member, int Line, string Before, string After, string Text)
 {
-    /// <summary>What the list of equivalent mutants calls it.</summary>
     public string Name => $"{Member}: {Before} → {After}";
 }
 
-/// <summary>The changes that are made to a member: each is a span of the source and what stands there instead.</summary>
+/// <summary>The changes that are made to a member: each a span of the source and what stands there instead.</summary>
 static class Mutants
 {
     /// <summary>Every mutant of a member, each with the member's whole text.</summary>

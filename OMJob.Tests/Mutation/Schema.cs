@@ -35,9 +35,10 @@ sealed class Schema
         original = CSharpCompilation.Create("omjob-operator",
             [source, .. Directory.GetFiles(build, "*.cs").Select(Parse), CSharpSyntaxTree.ParseText(Switch, options)],
             references.Select(f => MetadataReference.CreateFromFile(f)),
-            new(OutputKind.ConsoleApplication, allowUnsafe: true, nullableContextOptions: NullableContextOptions.Enable));
+            new(OutputKind.ConsoleApplication, nullableContextOptions: NullableContextOptions.Enable));
         var packs = Path.Combine(typeof(object).Assembly.Location, "../../../../packs/Microsoft.NETCore.App.Ref");
-        var generator = Directory.GetFiles(packs, "System.Text.Json.SourceGeneration.dll", SearchOption.AllDirectories)[^1];
+        var generator = Directory.GetFiles(
+            packs, "System.Text.Json.SourceGeneration.dll", SearchOption.AllDirectories)[^1];
         var generators = new AnalyzerFileReference(Path.GetFullPath(generator), new Loader())
             .GetGenerators(LanguageNames.CSharp);
         CSharpGeneratorDriver.Create(generators, parseOptions: options)
