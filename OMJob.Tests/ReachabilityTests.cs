@@ -46,6 +46,7 @@ public sealed class ReachabilityTests
         public bool MainWas { get; init; }
         public bool HandlerWas { get; init; }
 
+        public bool Asking => MainView is not null || ExitView is not null;
         public Slot Exit => Attempt == 2 ? Second : First;
         public int Attempt => (Job ?? Known)?.Status.ExitPodName == "run-exit-2" ? 2 : 1;
         public IEnumerable<Slot> Slots => [Main, First, Second];
@@ -81,7 +82,7 @@ public sealed class ReachabilityTests
     static IEnumerable<(string What, State Next, Sight Sight)> Refusals(State s)
     {
         var before = s.Round;
-        for (var i = 0; i < 8 && (i == 0 || before != before.Round); i++)
+        for (var i = 0; i < 8 && (i == 0 || before.Asking); i++)
         {
             if (Decision(before) is { Act: Act.CreateMain or Act.CreateExit } create)
             {
@@ -99,7 +100,7 @@ public sealed class ReachabilityTests
     static (string What, State Next, State Before) Rest(State s)
     {
         var (before, step) = (s, Step(s));
-        for (var i = 1; i < 8 && step.Next != step.Next.Round; i++)
+        for (var i = 1; i < 8 && step.Next.Asking; i++)
             (before, step) = (step.Next, Step(step.Next));
         return (step.What, step.Next.Round, before);
     }
@@ -107,7 +108,7 @@ public sealed class ReachabilityTests
     static (string What, State Next) Step(State s)
     {
         var job = s.Known is null ? null : Live(s, s.Known);
-        foreach (var slot in s.Slots.Where(x => x.Known is not null && s == s.Round))
+        foreach (var slot in s.Slots.Where(x => x.Known is not null && !s.Asking))
         {
             if (Protocol.Stray(job, slot.Known!, Now, Clocks) is null) continue;
             s = s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }; // asked for
@@ -125,8 +126,8 @@ public sealed class ReachabilityTests
             Act.AskMain => (what, Ask(s)),
             Act.AskNamespace => (what, s with
             { NamespaceAsked = true, ExitView = s.NamespaceGoing ? PodView.NamespaceGoing : s.ExitView }),
-            Act.CreateMain => (what, Create(s, s.Main, MainPod().Unscheduled().Pod with { Created = Now })),
-            Act.CreateExit => (what, Create(s, s.Exit, ExitPod(s.Attempt).Unscheduled().Pod with { Created = Now })),
+            Act.CreateMain => (what, Create(s, s.Main, New[0])),
+            Act.CreateExit => (what, Create(s, s.Exit, New[s.Attempt])),
             Act.Block => (what, Block(s)),
             _ => (what, Do(s, decision)),
         };
@@ -321,7 +322,7 @@ public sealed class ReachabilityTests
                     yield return ($"{Name(i)} {what}", s.With(at, slot with { Pod = after }));
             if (slot.Pod is null && s.Job is not null)
                 yield return ($"somebody else makes {Name(i)}", s.With(at, slot with
-                { Pod = (i == 0 ? MainPod() : ExitPod(i)).OfUid("earlier").Released().Running().Pod }));
+                { Pod = Foreign[i] }));
         }
         // D6: the request of a frozen process arrives.
         if (s is
@@ -341,6 +342,9 @@ public sealed class ReachabilityTests
     static string Name(int slot) => slot == 0 ? "run-main" : Pods.ExitName("run", slot);
 
     static readonly Pod Late = MainPod().Running().Pod;
+    static readonly Pod[] New = [.. All().Select(p => p.Unscheduled().Pod with { Created = Now })];
+    static readonly Pod[] Foreign = [.. All().Select(p => p.OfUid("earlier").Released().Running().Pod)];
+    static APod[] All() => [MainPod(), ExitPod(1), ExitPod(2)];
 
     // ----- the rules
 
