@@ -1052,7 +1052,7 @@ static class Protocol
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
         if (!pod.BelongsTo(job) && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
-        if (!pod.BelongsTo(job)) return Failed(job, attempt, now, clocks, $"pod {pod.Name} is somebody else's");
+        if (!pod.BelongsTo(job)) return NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's"); // H9: not ours used up
         if (Ended(exit, now, clocks) is not { } end)
         {
             if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };

@@ -70,7 +70,7 @@ public sealed class DecideTests
         ["D4: a foreign pod is looked at again after the backoff"] = new(
             Pending(), new(MainPod().OfSomebodyElse().Pod) { RetryAt = Moment.At(1) }, null, "wait until +1"),
         ["D4: and not a moment longer"] = new(
-            Pending(), new PodView(MainPod().OfSomebodyElse().Pod) { RetryAt = Moment.At(1) }, null,
+            Pending(), (PodView)MainPod().OfSomebodyElse() with { RetryAt = Moment.At(1) }, null,
             "Block: a pod run-main exists that is not this OMJob's", 1),
         ["D4: a foreign pod waits for the finalizer too"] = new(
             Fresh(), MainPod().OfSomebodyElse(), null, "AddFinalizer"),
@@ -530,11 +530,10 @@ public sealed class DecideTests
             "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 pod run-exit is "
             + "somebody "
             + "else's [Warning ExitHandlerRetried]"),
-        ["somebody else's pod under the last name"] = new(
-            HandlerRunning().AtAttempt(4), null, ExitPod(4).OfUid("earlier").Exited(0),
-            "→ Failed, completed +0, saying Main pod succeeded; exit handler pod run-exit-4 is somebody else's; no "
-            + "attempt of 4 "
-            + "succeeded [Warning OMJobFailed]"),
+        ["H9: somebody else's pod under the last name uses up no attempt"] = new(
+            HandlerRunning().AtAttempt(4), null, ExitPod(4).OfSomebodyElse(),
+            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 4 pod run-exit-4 is "
+            + "somebody else's [Warning ExitHandlerRetried]"),
         ["adopted: upstream's exit pod counts"] = new(HandlerRunning(), null, ExitPod().OfUpstream().Exited(0),
             "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
         ["D3, H1: the handler's labels come back"] = new(

@@ -1,6 +1,6 @@
 // Every state that a job and its pods can get into, from their creation on, whatever happens to them meanwhile: found
 // by search, with the real decision in the middle. What is not the decision's is small here: an API server that keeps
-// an OMJob and three pods, a cache that may lag behind, a kubelet, and faults, of which a run meets at most a given
+// an OMJob and four pods, a cache that may lag behind, a kubelet, and faults, of which a run meets at most a given
 // number. A clock has passed or has not: an object is new or old.
 
 using Xunit;
@@ -31,7 +31,8 @@ public sealed class ReachabilityTests
         public Slot Told => this with { Known = Pod is { LostLabels: false } ? Pod : null };
     }
 
-    sealed record State(Job Spec, JobState? Job, JobState? Known, Slot Main, Slot First, Slot Second)
+    sealed record State(
+        Job Spec, JobState? Job, JobState? Known, Slot Main, Slot First, Slot Second, Slot Third)
     {
         // What the operator remembers: within a round what it asked, else its questions and refusals.
         public PodView? MainView { get; init; }
@@ -47,23 +48,36 @@ public sealed class ReachabilityTests
         public bool HandlerWas { get; init; }
 
         public bool Asking => MainView is not null || ExitView is not null;
-        public Slot Exit => Attempt == 2 ? Second : First;
-        public int Attempt => (Job ?? Known)?.Status.ExitPodName == "run-exit-2" ? 2 : 1;
-        public IEnumerable<Slot> Slots => [Main, First, Second];
-        public State WithExit(Slot slot) => Attempt == 2 ? this with { Second = slot } : this with { First = slot };
-        public State With(int slot, Slot value) => slot == 0 ? this with { Main = value }
-            : slot == 1 ? this with { First = value } : this with { Second = value };
+        public Slot Exit => Slots.ElementAt(Attempt);
+        public int Attempt =>
+            (Job ?? Known)?.Status.ExitPodName switch { "run-exit-2" => 2, "run-exit-3" => 3, _ => 1 };
+        public IEnumerable<Slot> Slots => [Main, First, Second, Third];
+        public State WithExit(Slot slot) => With(Attempt, slot);
+        public State With(int slot, Slot value) => slot switch
+        {
+            0 => this with { Main = value },
+            1 => this with { First = value },
+            2 => this with { Second = value },
+            _ => this with { Third = value },
+        };
         public State Told => this with
-        { Known = Job, Stale = false, Main = Main.Told, First = First.Told, Second = Second.Told };
+        {
+            Known = Job,
+            Stale = false,
+            Main = Main.Told,
+            First = First.Told,
+            Second = Second.Told,
+            Third = Third.Told,
+        };
         /// <summary>The round ends: the next one begins with what the cache has.</summary>
         public State Round => this with { MainView = null, ExitView = null };
         /// <summary>The job is gone, and of its pods nothing is left to do (F1).</summary>
         public bool Ended => Job is null && Known is null
             && Slots.All(s => s.Pod is null || s.Pod.JobUid != Spec.Uid
-                || (!s.Pod.HasFinalizer && Protocol.Stray(null, s.Pod, Now, Clocks) is null));
+                || (!s.Pod.HasFinalizer && Protocol.Stray(null, s.Pod) is null));
         public override string ToString() =>
             $"{(Job is null ? "no job" : $"{Job.Status.Phase}{(Job.Deleting ? " deleting" : "")} [{Job.Finalizers}]")}"
-            + $"{(Job == Known ? "" : " unseen")}; main {Say(Main)}; exit {Say(First)}, {Say(Second)}"
+            + $"{(Job == Known ? "" : " unseen")}; main {Say(Main)}; exit {Say(First)}, {Say(Second)}, {Say(Third)}"
             + (NamespaceGoing ? "; namespace going" : "") + (Blocked ? "; blocked" : "");
 
         static string Say(Slot slot) => (slot.Pod is { } pod ? Say(pod) : "absent")
@@ -110,11 +124,12 @@ public sealed class ReachabilityTests
         var job = s.Known is null ? null : Live(s, s.Known);
         foreach (var slot in s.Slots.Where(x => x.Known is not null && !s.Asking))
         {
-            if (Protocol.Stray(job, slot.Known!, Now, Clocks) is null) continue;
-            s = s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }; // asked for
+            if (Protocol.Stray(job, slot.Known!) is null) continue;
+            s = s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }; // asked for, and so is the pod
             job = s.Job is null ? null : Live(s, s.Job);
-            if (Protocol.Stray(job, slot.Known!, Now, Clocks) is { } stray)
-                return ($"stray {stray.Act}", Do(s, stray));
+            if (slot.Pod?.JobUid != slot.Known!.JobUid)
+                return ("a stray is gone", s.With(Array.IndexOf([.. s.Slots], slot), slot.Told).Round);
+            if (Protocol.Stray(job, slot.Pod!) is { } stray) return ($"stray {stray.Act}", Do(s, stray));
         }
         if (job is null) return ("nothing to do", s.Round);
         var decision = Decision(s)!;
@@ -123,7 +138,8 @@ public sealed class ReachabilityTests
         {
             Act.Wait => (what, s.Round),
             Act.AskJob => (what, s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }),
-            Act.AskMain => (what, Ask(s)),
+            Act.AskMain => (what, s with { MainView = Asked(s.Main), Main = s.Main.Told }),
+            Act.AskExit => (what, s.WithExit(s.Exit.Told) with { ExitView = Asked(s.Exit) }),
             Act.AskNamespace => (what, s with
             { NamespaceAsked = true, ExitView = s.NamespaceGoing ? PodView.NamespaceGoing : s.ExitView }),
             Act.CreateMain => (what, Create(s, s.Main, New[0])),
@@ -148,14 +164,13 @@ public sealed class ReachabilityTests
         NamespaceAsked = s.NamespaceAsked,
     };
 
-    static State Ask(State s) => s.Main.Pod is null ? s with { MainView = PodView.Absent, Main = new() }
-        : s with { MainView = new(s.Main.Pod), Main = s.Main.Told };
+    static PodView Asked(Slot slot) => slot.Pod is null ? PodView.Absent : new(slot.Pod) { Asked = Now };
 
     static State Create(State s, Slot slot, Pod pod)
     {
         var main = pod.Name == "run-main";
         if (s.NamespaceGoing) return View(PodView.NamespaceGoing);
-        if (slot.Pod is not null) return View(new(slot.Pod)); // 409, then asked for
+        if (slot.Pod is not null) return View(Asked(slot)); // 409, then asked for
         slot = new(pod, pod);
         return main ? s with { Main = slot, MainWas = true, MainView = new(pod) }
             : s.WithExit(slot) with { HandlerWas = true, ExitView = new(pod) };
@@ -278,7 +293,7 @@ public sealed class ReachabilityTests
     /// <summary>All that the world may do next, short of faults.</summary>
     static IEnumerable<(string What, State Next)> World(State s)
     {
-        for (var i = 0; i < 3; i++)
+        for (var i = 0; i < 4; i++)
         {
             var (at, slot) = (i, s.Slots.ElementAt(i));
             if (slot != slot.Told) yield return ($"the watch tells of {Name(i)}", s.With(i, slot.Told));
@@ -306,6 +321,7 @@ public sealed class ReachabilityTests
         Main = Aged(s.Main),
         First = Aged(s.First),
         Second = Aged(s.Second),
+        Third = Aged(s.Third),
         Job = s.Job is { } job ? Aged(job) : null,
         Known = s.Known is { } known ? Aged(known) : null,
         SeenLive = false,
@@ -344,7 +360,7 @@ public sealed class ReachabilityTests
     static readonly Pod Late = MainPod().Running().Pod;
     static readonly Pod[] New = [.. All().Select(p => p.Unscheduled().Pod with { Created = Now })];
     static readonly Pod[] Foreign = [.. All().Select(p => p.OfUid("earlier").Released().Running().Pod)];
-    static APod[] All() => [MainPod(), ExitPod(1), ExitPod(2)];
+    static APod[] All() => [MainPod(), ExitPod(1), ExitPod(2), ExitPod(3)];
 
     // ----- the rules
 
@@ -359,8 +375,7 @@ public sealed class ReachabilityTests
             if (job.Status.Phase.IsFinished() && Aged(after).Status != Aged(job).Status)
                 return "a finished job changed";
             if (after.Status.Phase.IsFinished() && !job.Status.Phase.IsFinished() && s.Spec.HasExitSpec && s.MainWas
-                && !next.HandlerWas && !s.NamespaceGoing && answer != Sight.Refused
-                && s.Exit is not ({ Pod.JobUid: "earlier" } or { Known.JobUid: "earlier" })) // its attempts are used up
+                && !next.HandlerWas && !s.NamespaceGoing && answer != Sight.Refused)
                 return "the handler was skipped";
         }
         if (s.Job is { Status: var last } && next.Job is null && s.MainWas && !last.Phase.IsFinished())
@@ -391,7 +406,7 @@ public sealed class ReachabilityTests
     {
         var spec = job.Job;
         var first = new JobState(spec.Status);
-        return new(spec with { Status = new(Phase.Pending), Finalizers = [] }, first, first, new(), new(), new());
+        return new(spec with { Status = new(Phase.Pending), Finalizers = [] }, first, first, new(), new(), new(), new());
     }
 
     [Theory]
