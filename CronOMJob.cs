@@ -195,7 +195,7 @@ static class Scheduling
         DateTimeOffset queued, DateTimeOffset now)
     {
         if (cron.Deleting) return new(CronAct.Wait);
-        var since = cron.Status.LastScheduleTime > cron.Created ? cron.Status.LastScheduleTime.Value : cron.Created;
+        var since = Latest(cron.Status.LastScheduleTime ?? cron.Created, cron.Created);
         var (schedule, problem) = cron switch
         {
             { Expression: "" } => (null, MissingSchedule),
@@ -203,12 +203,12 @@ static class Scheduling
             { Suspend: true } => (null, Suspended),
             _ => Schedule.Read(cron.Expression, cron.TimeZone),
         };
-        var next = schedule?.Next(since > now ? since : now);
+        var next = schedule?.Next(Latest(since, now));
         if (schedule is not null && next is null) problem = Schedule.Problem(cron.Expression, "no such time will come");
         var step = problem is null ? AtTick(cron, schedule!, since, live, runs, retryAt, queued, now)
             : Say(cron, problem, problem == Suspended ? null : new("ScheduleInvalid", problem, true));
         step ??= BeyondLimit(cron, runs) ?? new(CronAct.Wait);
-        return step with { Wake = step.Wake < next ? step.Wake : next };
+        return step with { Wake = Protocol.Earliest(step.Wake, next) };
     }
 
     /// <summary>What follows from the latest tick that is not decided yet; null where there is nothing to do.</summary>
@@ -232,6 +232,8 @@ static class Scheduling
         return retryAt > now ? new(CronAct.Wait) { Wake = retryAt }
             : new(live ? CronAct.Create : CronAct.Ask) { Tick = tick };
     }
+
+    static DateTimeOffset Latest(params IEnumerable<DateTimeOffset> times) => times.Max();
 
     /// <summary>The oldest finished OMJob beyond the limits.</summary>
     static CronStep? BeyondLimit(Cron cron, IReadOnlyList<Job> runs)

@@ -795,8 +795,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) See(answer);
-        else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod);
+        if (answer?.Uid == pod.Uid && !answer.LostLabels) See(answer);
+        else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod, entry); // W8: no watch would
         else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
 
@@ -1243,7 +1243,7 @@ static class Protocol
     static long Attempts(Job job, Clocks clocks) =>
         1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
 
-    static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
+    public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
 }
 
 // -------------------------------------------------------------------------------------------------------------- pods

@@ -295,6 +295,11 @@ public sealed class DecideTests
             Running(), MainPod().Running().Deleted(-100).AskedAt(-90), null, "AskMain", 20),
         ["W2: and before its phase alone ends it"] = new(
             Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-100).AskedAt(-90), null, "AskMain", 20),
+        ["W2: nothing is asked before a clock says something"] = new(
+            Running(), MainPod().Waiting("ErrImagePull").AskedAt(null), null, "wait until +3000"),
+        ["W2: nor of a handler whose end the watch has told"] = new(
+            HandlerRunning(), null, ExitPod().Exited(0).AskedAt(null),
+            "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
         ["D2: a pod of another that had the name may have gone since, and ours come"] = new(
             Running(), MainPod().OfSomebodyElse().Running().AskedAt(-11), null, "AskMain"),
         ["D2: a pod that stood in the way may have gone"] = new(
@@ -781,6 +786,8 @@ public sealed class DecideTests
             "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
         ["D6: a main pod created late, after the end"] = new(Finished(), MainPod().Released(),
             "DeletePod run-main: runs after the end of its run was recorded [Warning StrayPodDeleted]"),
+        ["P: a main pod whose phase alone is over is no stray"] = new(
+            HandlerRunning(), MainPod().InPhase("Failed").WithReason("Evicted"), null),
         ["D6: a stray main that terminates is let go with its OMJob"] = new(
             HandlerRunning(), MainPod().Running().Deleted(-1), null),
         ["D6: a stray main that terminates"] = new(HandlerRunning(), MainPod().Running().Released().Deleted(-1), null),

@@ -366,7 +366,7 @@ public sealed class PodTests
     }
 
     [Fact]
-    public void G8_the_active_deadline_is_the_main_pods_alone()
+    public void G8_H6_the_active_deadline_is_the_main_pods_alone()
     {
         var job = HandlerRunning().WithSpec("activeDeadlineSeconds", 300);
         Assert.Equal(300, (int?)MainOf(job)["spec"]!["activeDeadlineSeconds"]);

@@ -37,7 +37,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
     }
 
     [Fact]
-    public async Task After_a_401_the_plugin_is_run_again()
+    public async Task W7_after_a_401_the_plugin_is_run_again()
     {
         using var strict = new ScriptedServer(Loopback, e =>
             e.Authorization == "Bearer t3" ? e.Answer(200, "{}") : e.Answer(401, "{}"));
@@ -50,7 +50,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
     }
 
     [Fact]
-    public async Task After_a_401_a_rotated_token_file_is_read_again()
+    public async Task W7_after_a_401_a_rotated_token_file_is_read_again()
     {
         using var strict = new ScriptedServer(Loopback, e =>
             e.Authorization == "Bearer new" ? e.Answer(200, "{}") : e.Answer(401, "{}"));

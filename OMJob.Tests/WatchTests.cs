@@ -418,7 +418,7 @@ public sealed partial class WatchTests
     }
 
     [Fact]
-    public async Task A_watch_asks_for_less_than_a_load_balancer_allows_and_has_a_deadline_of_its_own()
+    public async Task W1_W3_a_watch_asks_for_less_than_a_load_balancer_allows_and_has_a_deadline_of_its_own()
     {
         await using var loop = new Loop
         {

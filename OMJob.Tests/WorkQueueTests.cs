@@ -180,7 +180,7 @@ public sealed class WorkQueueTests : IDisposable
     }
 
     [Fact]
-    public async Task An_idle_key_is_forgotten_and_one_that_is_to_wake_is_not()
+    public async Task W8_an_idle_key_is_forgotten_and_one_that_is_to_wake_is_not()
     {
         queue.Add(A);
         queue.Add(B);

@@ -19,7 +19,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
     [InlineData("Background")]
     [InlineData("Foreground")]
     [InlineData("Orphan")]
-    public async Task Deleted_while_running_main_is_stopped_and_the_exit_handler_runs_to_its_end(string propagation)
+    public async Task G9_H5_deleted_while_running_main_is_stopped_and_the_exit_handler_runs_to_its_end(string propagation)
     {
         await Ns.Operator();
         var job = new JobBuilder("killed", Obedient, SlowHandler);
@@ -42,7 +42,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Deleted_in_the_foreground_it_does_not_wait_with_an_exit_handler_for_the_garbage_collector()
+    public async Task G19_deleted_in_the_foreground_it_does_not_wait_with_an_exit_handler_for_the_garbage_collector()
     {
         await Ns.Operator();
         var job = new JobBuilder("held", Obedient, SlowHandler);
@@ -80,7 +80,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Deleted_before_its_start_it_goes_at_once_and_nothing_runs()
+    public async Task F5_deleted_before_its_start_it_goes_at_once_and_nothing_runs()
     {
         await Ns.ForbidPods();
         await Ns.Operator();
@@ -93,7 +93,7 @@ public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Deleted_after_its_end_it_goes_at_once_and_its_name_can_be_used_again()
+    public async Task H9_deleted_after_its_end_it_goes_at_once_and_its_name_can_be_used_again()
     {
         await Ns.Operator();
         var first = new JobBuilder("again");

@@ -10,7 +10,7 @@ using OMJobs.Sandbox;
 public class ExitHandlerTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
-    public async Task A_failed_exit_handler_is_tried_again_until_it_succeeds_or_its_attempts_are_used_up()
+    public async Task G16_a_failed_exit_handler_is_tried_again_until_it_succeeds_or_its_attempts_are_used_up()
     {
         await Ns.Operator("--exit-handler-retries", "1");
         var recovers = new JobBuilder("recovers", exit: "case $HOSTNAME in *-exit) exit 1; esac");
@@ -26,7 +26,7 @@ public class ExitHandlerTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task An_exit_handler_that_is_evicted_or_stuck_is_followed_by_another()
+    public async Task G17_an_exit_handler_that_is_evicted_or_stuck_is_followed_by_another()
     {
         await Ns.Operator("--exit-handler-deadline", "3s");
         const string stuckAtFirst = "case $HOSTNAME in *-exit) sleep 600; esac";
@@ -42,7 +42,7 @@ public class ExitHandlerTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task An_exit_handler_that_is_deleted_runs_again()
+    public async Task G17_an_exit_handler_that_is_deleted_runs_again()
     {
         await Ns.Operator();
         var job = new JobBuilder("deleted", exit: "sleep 600");

@@ -113,7 +113,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task What_happens_while_the_API_server_is_out_of_reach_is_seen_afterwards()
+    public async Task G13_what_happens_while_the_API_server_is_out_of_reach_is_seen_afterwards()
     {
         using var proxy = new FaultProxy(Cluster.Api);
         var (near, away) = (proxy.Fault, (Fault)((_, _) => Task.FromResult<HttpResponseMessage?>(null)));

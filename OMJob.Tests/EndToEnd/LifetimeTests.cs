@@ -9,7 +9,7 @@ using OMJobs.Sandbox;
 public class LifetimeTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
-    public async Task After_its_time_to_live_an_OMJob_goes_and_takes_its_pods_with_it()
+    public async Task H3_after_its_time_to_live_an_OMJob_goes_and_takes_its_pods_with_it()
     {
         await Ns.Operator();
         var job = new JobBuilder("shortlived").With("ttlSecondsAfterFinished", "1");
@@ -22,7 +22,7 @@ public class LifetimeTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_namespace_that_is_deleted_is_not_held_up()
+    public async Task G10_H13_a_namespace_that_is_deleted_is_not_held_up()
     {
         await Ns.Operator();
         JobBuilder[] jobs = [new("running", "sleep 600"), new("handling", exit: "sleep 600")];

@@ -32,7 +32,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Deleted_by_hand_it_has_failed()
+    public async Task G4_deleted_by_hand_it_has_failed()
     {
         await Ns.Operator();
         var job = await Running("deleted");
@@ -43,7 +43,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     [Theory]
     [InlineData(0, "Succeeded")]
     [InlineData(6, "Failed")]
-    public async Task Ended_and_deleted_while_no_operator_looked_its_exit_code_still_counts(int code, string phase)
+    public async Task G4_ended_and_deleted_while_no_operator_looked_its_exit_code_still_counts(int code, string phase)
     {
         var first = await Ns.Operator();
         var job = await Running("unseen");
@@ -58,7 +58,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task On_a_lost_node_it_counts_as_lost_once_its_deletion_is_overdue()
+    public async Task G6_on_a_lost_node_it_counts_as_lost_once_its_deletion_is_overdue()
     {
         await Ns.Operator();
         var job = await Running("lost", grace: 1);
@@ -85,7 +85,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Evicted_it_has_failed_whatever_its_exit_code_says()
+    public async Task G5_evicted_it_has_failed_whatever_its_exit_code_says()
     {
         await Ns.Operator();
         var (running, obedient) = (await Running("running"), await Running("obedient"));
@@ -101,7 +101,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Stopped_by_a_disruption_it_has_failed_though_it_exits_0()
+    public async Task G5_stopped_by_a_disruption_it_has_failed_though_it_exits_0()
     {
         await Ns.Operator();
         var job = await Running("drained", Obedient.Replace("sleep 1.1; ", ""));
@@ -111,7 +111,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Never_started_it_is_given_up_at_the_start_deadline()
+    public async Task G7_never_started_it_is_given_up_at_the_start_deadline()
     {
         await Ns.Operator("--start-deadline", "2s");
         var job = new JobBuilder("unpulled").Main("waiting", "ImagePullBackOff Back-off pulling image none");
@@ -139,7 +139,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_sidecar_that_runs_on_neither_delays_the_handler_nor_survives_the_run()
+    public async Task P_a_sidecar_that_runs_on_neither_delays_the_handler_nor_survives_the_run()
     {
         await Ns.Operator();
         var job = new JobBuilder("meshed").Main("sidecar", "proxy");

@@ -48,7 +48,7 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_failed_main_pod_fails_the_OMJob_and_its_exit_code_is_kept()
+    public async Task G2_a_failed_main_pod_fails_the_OMJob_and_its_exit_code_is_kept()
     {
         await Ns.Operator();
         var job = new JobBuilder("fails", main: "exit 3");
@@ -60,7 +60,7 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_main_pod_killed_for_its_memory_is_called_that()
+    public async Task G3_a_main_pod_killed_for_its_memory_is_called_that()
     {
         await Ns.Operator();
         var job = new JobBuilder("oom", main: "sleep 600").Main("exit", "137 OOMKilled");
@@ -72,7 +72,7 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_main_pod_past_its_active_deadline_is_stopped_and_the_exit_handler_runs()
+    public async Task G8_H11_a_main_pod_past_its_active_deadline_is_stopped_and_the_exit_handler_runs()
     {
         await Ns.Operator();
         var job = new JobBuilder("late", main: "sleep 600").With("activeDeadlineSeconds", "1");
@@ -88,7 +88,7 @@ public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
     [Theory]
     [InlineData("exit 0", "Succeeded", 0)]
     [InlineData("exit 4", "Failed", 4)]
-    public async Task Without_an_exit_handler_the_main_pod_decides(string main, string phase, int code)
+    public async Task G18_without_an_exit_handler_the_main_pod_decides(string main, string phase, int code)
     {
         await Ns.Operator();
         var job = new JobBuilder("alone", main).Without("exitHandlerSpec");

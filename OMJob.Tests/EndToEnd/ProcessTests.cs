@@ -37,7 +37,7 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Uninstalled_it_lets_go_of_every_object()
+    public async Task F6_uninstalled_it_lets_go_of_every_object()
     {
         var process = await Ns.Operator();
         var job = new JobBuilder("left", "sleep 600");
@@ -51,7 +51,7 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task Two_at_once_still_make_one_main_pod_and_one_exit_pod()
+    public async Task G12_two_at_once_still_make_one_main_pod_and_one_exit_pod()
     {
         await Task.WhenAll(Ns.Operator(), Ns.Operator());
         var good = Enumerable.Range(1, 4).Select(i => new JobBuilder($"good-{i}")).ToList();

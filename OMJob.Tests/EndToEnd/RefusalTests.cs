@@ -9,7 +9,7 @@ using OMJobs.Sandbox;
 public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
 {
     [Fact]
-    public async Task A_quota_is_waited_for_and_said_to_be_in_the_way()
+    public async Task G14_H14_a_quota_is_waited_for_and_said_to_be_in_the_way()
     {
         await Ns.ForbidPods();
         await Ns.Operator();
@@ -22,7 +22,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task A_quota_in_the_way_of_the_exit_handler_is_waited_for_too()
+    public async Task G14_H14_a_quota_in_the_way_of_the_exit_handler_is_waited_for_too()
     {
         await Ns.Operator();
         var job = new JobBuilder("patient", "sleep 600");
@@ -49,7 +49,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task An_invalid_main_pod_fails_in_the_API_servers_words_and_holds_up_no_other()
+    public async Task G15_an_invalid_main_pod_fails_in_the_API_servers_words_and_holds_up_no_other()
     {
         await Ns.Operator();
         var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "not a name", "value": "x"}]""");
@@ -63,7 +63,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task An_invalid_exit_handler_fails_in_the_API_servers_words()
+    public async Task G15_H7_an_invalid_exit_handler_fails_in_the_API_servers_words()
     {
         await Ns.Operator();
         var job = new JobBuilder("invalid").With("exitHandlerSpec.env", """[{"name": "not a name", "value": "x"}]""");

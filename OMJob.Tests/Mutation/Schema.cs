@@ -18,13 +18,13 @@ sealed class Schema
     const string Switch = "namespace OMJobs; static class Mutation { public static int Active; }";
 
     /// <summary>What the operator refers to beside the framework.</summary>
-    static readonly string[] Packages = ["KubernetesClient.Aot.dll", "YamlDotNet.dll", "System.CommandLine.dll"];
+    static readonly string[] Packages = ["KubernetesClient.Aot.dll", "YamlDotNet.dll", "System.CommandLine.dll", "Cronos.dll"];
 
     readonly CSharpParseOptions options = new(LanguageVersion.Latest);
     readonly CSharpCompilation original;
     readonly SyntaxTree source;
 
-    /// <param name="path">The source file.</param>
+    /// <param name="path">The source file whose class is to be changed; those beside it belong to it.</param>
     /// <param name="build">Where what the build generates is: global usings and the assembly's attributes.</param>
     /// <param name="output">Where the assemblies are that it refers to.</param>
     public Schema(string path, string build, string output)
@@ -33,7 +33,11 @@ sealed class Schema
         var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(':')
             .Concat(Packages.Select(name => Path.Combine(output, name)));
         original = CSharpCompilation.Create("omjob-operator",
-            [source, .. Directory.GetFiles(build, "*.cs").Select(Parse), CSharpSyntaxTree.ParseText(Switch, options)],
+            [
+                source, CSharpSyntaxTree.ParseText(Switch, options),
+                .. Directory.GetFiles(Path.GetDirectoryName(path)!, "*.cs").Where(p => p != path).Select(Parse),
+                .. Directory.GetFiles(build, "*.cs").Select(Parse),
+            ],
             references.Select(f => MetadataReference.CreateFromFile(f)),
             new(OutputKind.ConsoleApplication, nullableContextOptions: NullableContextOptions.Enable));
         var packs = Path.Combine(typeof(object).Assembly.Location, "../../../../packs/Microsoft.NETCore.App.Ref");
@@ -51,7 +55,7 @@ sealed class Schema
     {
         var declaration = source.GetRoot().DescendantNodes().OfType<ClassDeclarationSyntax>()
             .Single(c => c.Identifier.Text == type);
-        Mutant[] mutants = [.. declaration.Members.SelectMany(m => Mutants.Of(m, NameOf(m)))
+        Mutant[] mutants = [.. declaration.Members.Where(m => NameOf(m).Length > 0).SelectMany(m => Mutants.Of(m, NameOf(m)))
             .Select((m, i) => m with { Id = i + 1 })];
         for (; ; )
         {
@@ -112,8 +116,8 @@ sealed class Schema
     static string NameOf(MemberDeclarationSyntax member) => member switch
     {
         MethodDeclarationSyntax method => method.Identifier.Text,
-        FieldDeclarationSyntax field => field.Declaration.Variables.Single().Identifier.Text,
-        _ => throw new NotSupportedException($"{member.Kind()}"),
+        FieldDeclarationSyntax { Declaration.Variables: [var only] } => only.Identifier.Text,
+        _ => "", // stays as it is
     };
 
     SyntaxTree Parse(string path) => CSharpSyntaxTree.ParseText(File.ReadAllText(path), options, path, Encoding.UTF8);

@@ -17,7 +17,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Every_history_keeps_the_promise()
+    public void D1_D5_D6_D7_F2_F3_H2_W8_every_history_keeps_the_promise()
     {
         if (Number("OMJOB_SIM_SEED", -1) is >= 0 and var one)
         {
