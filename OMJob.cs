@@ -478,7 +478,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 
     /// <summary>
     /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held, and
-    /// requeues its OMJob's key. Returns the object's own key. Live: when the request was sent that it is the answer to.
+    /// requeues its OMJob's key. Returns the object's own key. Live: when the request was sent that it answers.
     /// </summary>
     Key? See(Held? seen, bool deleted = false, DateTimeOffset? live = null)
     {
@@ -629,7 +629,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                     if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(entry, reply);
                     if (live?.Uid != job.Uid) return;
                     // It may name another exit pod by now (D1).
-                    if (live.Status != job.Status) (main, exit) = (View(Pods.MainName(live)), View(Pods.ExitName(live)));
+                    if (live.Status != job.Status)
+                        (main, exit) = (View(Pods.MainName(live)), View(Pods.ExitName(live)));
                     job = live;
                     break;
                 case Act.AskMain: main = await AskPod(entry, Pods.MainName(job), stop); break;
@@ -910,8 +911,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 /// <summary>What to do next: at most one request.</summary>
 enum Act
 {
-    Wait, AskJob, AskMain, AskExit, AskNamespace, Block, AddFinalizer, DropFinalizer, CreateMain, CreateExit, WriteStatus,
-    DeletePod, ReleasePod, RestoreLabels, DeleteJob,
+    Wait, AskJob, AskMain, AskExit, AskNamespace, Block, AddFinalizer, DropFinalizer, CreateMain, CreateExit,
+    WriteStatus, DeletePod, ReleasePod, RestoreLabels, DeleteJob,
 }
 
 /// <summary>One step of the protocol. Why: the evidence, for the log; for DropFinalizer the finalizer's name.</summary>
@@ -933,7 +934,7 @@ sealed record PodView(Pod? Pod)
     public Sight Sight { get; init; } = Pod is null ? Sight.Unknown : Sight.Present;
     /// <summary>The API server's words, where it says that the pod can never be.</summary>
     public string Words { get; init; } = "";
-    /// <summary>When it was asked for while its OMJob was as it is (server's time); null: it is what a watch told.</summary>
+    /// <summary>When it was asked for, its OMJob being as it is (server's time); null: a watch told it.</summary>
     public DateTimeOffset? Asked { get; init; }
     /// <summary>Not to be created before then.</summary>
     public DateTimeOffset RetryAt { get; init; }
@@ -944,7 +945,7 @@ sealed record PodView(Pod? Pod)
     public static PodView Refused(string words) => new((Pod?)null) { Sight = Sight.Refused, Words = words };
 }
 
-/// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: nothing but a clock says so.</summary>
+/// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: only a clock says so.</summary>
 sealed record End(int? ExitCode, string Words, bool ByClock = false);
 
 /// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
@@ -1011,7 +1012,7 @@ static class Protocol
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
-        if (main.Pod is { } other && !other.BelongsTo(job)) // D2: the name is taken, so ours is gone; or was, before ours
+        if (main.Pod is { } other && !other.BelongsTo(job)) // D2: name taken, so ours is gone; or was, before ours
         {
             if (!IsFresh(main.Asked, now)) return new(Act.AskMain);
             main = PodView.Absent;
@@ -1052,7 +1053,8 @@ static class Protocol
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
         if (!pod.BelongsTo(job) && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
-        if (!pod.BelongsTo(job)) return NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's"); // H9: not ours used up
+        if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
+            return NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
             if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
@@ -1577,7 +1579,7 @@ sealed record Pod : Held
 
     public bool Deleting => DeletionTimestamp is not null;
     public DateTimeOffset? DeletionRequested => DeletionTimestamp - Text.Seconds(GracePeriod ?? 0);
-    /// <summary>One that lost owner reference and labels, both, is known by a finalizer that only main pods have (D3).</summary>
+    /// <summary>D3: one that lost owner reference and labels, both, is known by the main pods' finalizer.</summary>
     public bool BelongsTo(Job job) =>
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;

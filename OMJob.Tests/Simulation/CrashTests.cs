@@ -39,8 +39,8 @@ public sealed class CrashTests(ITestOutputHelper output)
     /// <summary>Once the main pod has been running for two seconds.</summary>
     static PlannedAction Does(Deed deed) => new(deed, int.MaxValue, 3);
 
-    static Plan Run(Life? main = null, Life? exit = null, PlannedAction? deeds = null, Action<JsonObject>? change = null) =>
-        new()
+    static Plan Run(
+        Life? main = null, Life? exit = null, PlannedAction? deeds = null, Action<JsonObject>? change = null) => new()
         {
             Jobs = [Plan.Job("run", change)],
             Actions = deeds is null ? [] : [deeds],

@@ -39,8 +39,6 @@ sealed class PodRecord(JsonObject pod, bool main)
     /// <summary>Since when the phase was over while main was said to run.</summary>
     public DateTimeOffset? PhaseOver { get; set; }
     public DateTimeOffset? LostAfter { get; set; }
-    /// <summary>Somebody took off a finalizer of ours: what follows is outside the promise.</summary>
-    public bool Stripped { get; set; }
 }
 
 sealed class Oracle(World world)
@@ -90,10 +88,11 @@ sealed class Oracle(World world)
         record.Last = pod;
         record.Gone = change.After is null;
         if (Judge(pod) is { } end && record.Ends.Add(end)) record.OverSince ??= world.Ticks;
-        var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed" && StateOfMain(pod).At("running") is not null;
+        var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed"
+            && StateOfMain(pod).At("running") is not null;
         record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
         record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
-        if (record.IsMain && record.Gone && !record.Stripped && JobOf(pod) is { Phase: "Running" } job && !job.Gone
+        if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Running" } job && !job.Gone
             && !world.WayOut(job.Last))
             world.Violate($"Pod {record.Name} has gone before its end was recorded");
     }
@@ -118,17 +117,21 @@ sealed class Oracle(World world)
         return deleted is not null && pod.Text("spec", "nodeName") is null ? PodRecord.NoCode : null;
     }
 
-    /// <summary>What a request may take, and by how much the operator's idea of the server's clock may be off.</summary>
+    /// <summary>What a request may take, and by how much the operator may misjudge the server's clock.</summary>
     TimeSpan Slack => TimeSpan.FromSeconds(12) + world.ClockJumps;
 
     /// <summary>Over by its own word or by a clock, at any time until now.</summary>
     bool IsOver(PodRecord pod)
     {
-        var now = latest.AddSeconds(2) + world.ClockJumps;
         var grace = TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
-        return pod.Gone || pod.Stripped || pod.Ends.Count > 0 || now > pod.LostAfter
-            || now >= pod.PhaseOver + grace + world.Clocks.LostPodSlack;
+        return pod.Gone || pod.Ends.Count > 0 || MayBeLost(pod)
+            || AtMost >= pod.PhaseOver + grace + world.Clocks.LostPodSlack;
     }
+
+    /// <summary>The latest time that the operator may take it to be.</summary>
+    DateTimeOffset AtMost => latest.AddSeconds(2) + world.ClockJumps;
+
+    bool MayBeLost(PodRecord pod) => AtMost > pod.LostAfter;
 
     JobRecord? JobOf(JsonObject pod)
     {
@@ -147,7 +150,7 @@ sealed class Oracle(World world)
         {
             // Created while it was let go as one that had not started (two operators): it is a stray.
             if (job.Deleting) stray = true;
-            if (!stray && ++job.Mains > 1 && !stray && !job.Pods.Exists(p => p.Stripped))
+            if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job.Phase != "Pending" && !stray) world.Violate($"A main pod was created in phase {job.Phase}");
         }
@@ -159,8 +162,7 @@ sealed class Oracle(World world)
     {
         var running = job.Pods.Find(p => p.IsMain && !IsOver(p));
         if (running is not null) world.Violate($"{exit.Name()} was created while {running.Name} was not over");
-        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !(latest.AddSeconds(2) + world.ClockJumps > p.LostAfter)
-            && p.PhaseOver is null);
+        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !MayBeLost(p) && p.PhaseOver is null);
         if (real is not null) world.Violate($"{exit.Name()} was created while {real.Name} really ran");
         var env = exit.Items("spec", "containers").First().Items("env").Last();
         var told = (env.Text("name"), env.Text("value"));
@@ -187,8 +189,7 @@ sealed class Oracle(World world)
         }
         if (mains.TrueForAll(p => !IsOver(p))) world.Violate($"OMJob {job.Name}: its main pod is not over");
         var told = mains.Exists(p => p.Ends.Contains(job.Code ?? PodRecord.NoCode));
-        var unseen = job.Code is null && mains.Exists(p => p.Gone || p.Stripped || latest.AddSeconds(2) + world.ClockJumps > p.LostAfter
-            || p.PhaseOver is not null);
+        var unseen = job.Code is null && mains.Exists(p => p.Gone || MayBeLost(p) || p.PhaseOver is not null);
         if (!told && !unseen)
             world.Violate($"OMJob {job.Name}: exit code {job.Code} is recorded, its main pod told "
                 + string.Join(" ", mains.SelectMany(m => m.Ends)));
@@ -198,7 +199,7 @@ sealed class Oracle(World world)
     void CheckEnd(JobRecord job)
     {
         var message = job.Last.Text("status", "message") ?? "";
-        if (job.Last.Text("status", "completionTime") is null) world.Violate($"OMJob {job.Name} has no completion time");
+        if (job.Last.Text("status", "completionTime") is null) world.Violate($"OMJob {job.Name} has no end time");
         if (!job.HasExit)
         {
             if (job.Phase == "Succeeded" != (job.Code == 0))
@@ -207,7 +208,7 @@ sealed class Oracle(World world)
         }
         var handled = job.Pods.Exists(p => !p.IsMain && p.Ends.Contains(0));
         if (job.Phase == "Succeeded" && !(handled && job.Code == 0))
-            world.Violate($"OMJob {job.Name} succeeded with exit code {job.Code}, handler {(handled ? "" : "not ")}fine");
+            world.Violate($"OMJob {job.Name} succeeded with exit code {job.Code}, handled: {handled}");
         if (job.Phase == "Succeeded" || world.WayOut(job.Last) || message.Contains("cannot be created")) return;
         var named = job.Last.Text("status", "exitHandlerPodName")!;
         var attempt = int.TryParse(named[(named.LastIndexOf('-') + 1)..], out var n) ? n : 1;
@@ -216,15 +217,17 @@ sealed class Oracle(World world)
         world.Violate($"OMJob {job.Name} failed at {named} of {attempts} attempts: {message}");
     }
 
-    /// <summary>What still is there that should not be once all is over (F1). Pods without an owner stay (G20).</summary>
+    /// <summary>What is still there that should not be once all is over (F1); pods without owner stay (G20).</summary>
     public IEnumerable<string> Leftovers() =>
-        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there in phase {j.Phase}: {j.Last["status"]}")
-            .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || p.Last.Items("metadata", "ownerReferences").Any()))
-                .Select(p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]}")
+            .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last))).Select(
+                p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+
+    static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 
     static bool Held(JsonObject pod) => pod.Finalizers().Exists(f => f.StartsWith(Ours, StringComparison.Ordinal));
 
-    /// <summary>An operator deletes a pod or drops its finalizer: not before its OMJob has ended, unless it runs.</summary>
+    /// <summary>An operator deletes a pod, or drops its finalizer: not before the OMJob has ended.</summary>
     public void SeeRemoval(string name, bool release)
     {
         if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
@@ -234,11 +237,5 @@ sealed class Oracle(World world)
             world.Violate($"{name} is let go in phase {job.Phase}");
         if (!release && !job.Deleting && pod.OverSince < world.Ticks - TimeSpan.TicksPerSecond * 10)
             world.Violate($"{name} is deleted although it was over long ago, in phase {job.Phase}");
-    }
-
-    /// <summary>A finalizer of ours was taken off a pod by somebody else.</summary>
-    public void Strip(string uid)
-    {
-        if (pods.TryGetValue(uid, out var pod)) pod.Stripped = true;
     }
 }

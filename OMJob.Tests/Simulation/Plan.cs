@@ -89,7 +89,7 @@ sealed record Plan
         Job = random.Next(jobs),
         Exit = random.Next(3) == 0,
         Propagation = random.Next(4) switch { 0 => "Foreground", 1 => "Orphan", 2 => "Background", _ => null },
-        Length = random.Next(3) switch { 0 => random.NextDouble() * 3, 1 => random.NextDouble() * 30, _ => random.Next(400) },
+        Length = random.NextDouble() * random.Next(3) switch { 0 => 3, 1 => 30, _ => 400 },
     };
 
     static void Vary(JsonObject spec, Random random)
@@ -129,13 +129,14 @@ sealed partial class World
                 if (action is { Length: > 100, Propagation: not "Orphan" }) After(5, () => CreateJob(job));
                 break;
             case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
-            case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, new JsonObject { ["gracePeriodSeconds"] = 0 }); break;
+            case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, AtOnce()); break;
             case Deed.StripLabels when pod is not null: Change(pod, "labels"); break;
             case Deed.StripOwner when pod is not null: Change(pod, "ownerReferences"); break;
             case Deed.LoseNode when pod is { Scheduled: true }: LoseNode(pod, action.Length); break;
             case Deed.Disrupt when pod is { Scheduled: true }:
                 Ask("PATCH", pod.Path + "/status", Json.Object("""
-                    {"status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}
+                    {"status": {"conditions":
+                        [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}
                     """));
                 Ask("DELETE", pod.Path);
                 break;
@@ -155,6 +156,8 @@ sealed partial class World
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
         }
     }
+
+    static JsonObject AtOnce() => new() { ["gracePeriodSeconds"] = 0 };
 
     void Jump(double seconds)
     {
@@ -188,6 +191,6 @@ sealed partial class World
             {"metadata": {"name": "{{name}}", "labels": {"foreign": "yes"} },
              "spec": {"containers": [{"name": "c", "image": "i"}]} }
             """));
-        if (made.Ok) After(seconds, () => Ask("DELETE", $"{path}/{name}", new JsonObject { ["gracePeriodSeconds"] = 0 }));
+        if (made.Ok) After(seconds, () => Ask("DELETE", $"{path}/{name}", AtOnce()));
     }
 }

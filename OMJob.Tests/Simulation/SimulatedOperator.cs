@@ -1,5 +1,5 @@
-// One process of the operator in the simulation: the real Operator on one thread, whose continuations, requests, watches
-// and timers wait until the scheduler of the World picks them. Killing it is dropping it.
+// One process of the operator in the simulation: the real Operator on one thread, whose continuations, requests,
+// watches and timers wait until the scheduler of the World picks them. Killing it is dropping it.
 
 using System.Collections;
 using System.Reflection;

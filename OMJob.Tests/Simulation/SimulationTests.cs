@@ -1,4 +1,4 @@
-// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them; OMJOB_SIM_SEED=S runs one and prints it.
+// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them; OMJOB_SIM_SEED=S runs and prints one.
 
 using Xunit;
 
@@ -35,7 +35,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
         if (broken.IsEmpty) return;
         var first = broken.Min();
         var story = Play(first.Seed, tracing: true);
-        Assert.Fail($"{broken.Count} seeds break a rule: {string.Join("; ", broken.Order().Select(b => $"{b.Seed}: {b.What}"))}"
+        Assert.Fail($"Broken: {string.Join("; ", broken.Order().Select(b => $"{b.Seed}: {b.What}"))}"
             + $"\nSeed {first.Seed} again (OMJOB_SIM_SEED={first.Seed}): {story.Violation}\n{story.History}");
     }
 }

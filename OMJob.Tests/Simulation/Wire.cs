@@ -108,7 +108,7 @@ sealed partial class World
         if (response.Watch is { } watcher)
         {
             request.Watcher = watcher;
-            request.Ends = Ticks + In(double.Parse(path[(path.IndexOf("timeoutSeconds=", StringComparison.Ordinal) + 15)..]));
+            request.Ends = Ticks + In(long.Parse(path[(path.LastIndexOf('=') + 1)..])); // timeoutSeconds comes last
             return new Reply(200, []);
         }
         return new Reply(response.Code, response.Bytes()) { Date = Date };
@@ -210,5 +210,6 @@ sealed partial class World
     }
 
     static byte[] Line(string type, Reply reply) =>
-        Encoding.UTF8.GetBytes($"{{\"type\":\"{type}\",\"object\":{Encoding.UTF8.GetString(reply.Body)}}}".ReplaceLineEndings(" "));
+        Encoding.UTF8.GetBytes($"{{\"type\":\"{type}\",\"object\":{Encoding.UTF8.GetString(reply.Body)}}}"
+            .ReplaceLineEndings(" "));
 }

@@ -114,7 +114,8 @@ sealed partial class World
             if (steps > limit) { Violate("it does not end: too many steps"); break; }
             if (Ticks > In(4 * 3600))
             {
-                Violate($"it does not end: {string.Join("; ", Oracle.Leftovers().DefaultIfEmpty("something goes on"))}");
+                var left = Oracle.Leftovers().DefaultIfEmpty("something goes on");
+                Violate($"it does not end: {string.Join("; ", left)}");
                 break;
             }
             Collect();
@@ -138,7 +139,7 @@ sealed partial class World
         if (operators.Count == 0) StartOperator();
         // What nobody owns any more may have the name of a pod to come for ever.
         foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "ownerReferences") is null).ToArray())
-            Ask("DELETE", pod.Path, new JsonObject { ["gracePeriodSeconds"] = 0 });
+            Ask("DELETE", pod.Path, AtOnce());
     }
 
     bool IsOver() => later.Count == 0 && strays.Count == 0 && !Oracle.Leftovers().Any()
@@ -263,8 +264,8 @@ sealed partial class World
         var (o, what) = (change.Shown, change.Before is null ? "+" : change.After is null ? "-" : "~");
         var deleted = o.Text("metadata", "deletionTimestamp") is { } at ? $" deleted {at}" : "";
         var status = change.Type.Plural is "omjobs" or "pods" ? o["status"]?.ToJsonString() : o.Text("message");
-        return $"{what} {change.Type.Plural} {o.Name()} @{change.Version} [{string.Join(" ", o.Finalizers())}]{deleted} "
-            + status;
+        var held = string.Join(" ", o.Finalizers());
+        return $"{what} {change.Type.Plural} {o.Name()} @{change.Version} [{held}]{deleted} {status}";
     }
 
     // ----- users, kubelet, controllers: requests that always arrive
@@ -272,7 +273,8 @@ sealed partial class World
     public Response Ask(string method, string path, JsonObject? body = null)
     {
         var type = method == "PATCH" ? "application/merge-patch+json" : null;
-        var response = Store.Handle(OMJobs.Sandbox.Request.To(method, path, body is null ? default : body.Bytes(), type));
+        var bytes = body is null ? default : body.Bytes();
+        var response = Store.Handle(OMJobs.Sandbox.Request.To(method, path, bytes, type));
         if (!response.Ok) Note($"      {method} {path}: {response.Body.Text("message")}");
         return response;
     }
