@@ -32,6 +32,8 @@ sealed record Faults(double Rate, double Stale, bool SmallPages);
 sealed record Plan
 {
     public required JobPlan[] Jobs { get; init; }
+    /// <summary>A CronOMJob that is there from the beginning.</summary>
+    public JsonObject? Cron { get; init; }
     public PlannedAction[] Actions { get; init; } = [];
     public Faults Faults { get; init; } = new(0, 0, false);
     public int Operators { get; init; } = 1;
@@ -61,8 +63,11 @@ sealed record Plan
     }
 
     /// <summary>A history's plan. Each seed has its own few kinds of trouble, or they would hide one another.</summary>
-    public static Plan Draw(int seed)
+    /// <param name="seed">All follows from it.</param>
+    /// <param name="among">What may be done; all, if nothing is named.</param>
+    public static Plan Draw(int seed, params Deed[] among)
     {
+        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d > Deed.CreateJob)];
         var random = new Random(seed ^ 0x5eed);
         double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
         var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
@@ -74,8 +79,7 @@ sealed record Plan
             // A pod's life depends on its name, not on when it is created: so a history can be compared with another.
             LifeOf = name => Life.Random(new Random(seed ^ Hash(name))),
         };
-        var deeds = Enum.GetValues<Deed>().Where(d => d > Deed.CreateJob)
-            .OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
+        var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
             .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
@@ -115,7 +119,7 @@ sealed partial class World
     void Do(PlannedAction action)
     {
         var job = plan.Jobs[action.Job];
-        var path = $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/omjobs/{job.Name}";
+        var path = $"{InNamespace("omjobs")}/{job.Name}";
         var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "omjob") == job.Name
             && p.Pod.Text("metadata", "labels", Labels.Type) == (action.Exit ? Labels.ExitHandler : Labels.Main));
         Note($"{action.Deed} {job.Name} {(action.Exit ? "exit" : "main")} {action.Length:0.0} s {action.Propagation}");

@@ -88,6 +88,7 @@ sealed partial class World
         if (creates && Ticks < quotaUntil)
             return Refusal(403, "Forbidden", "pods \\\"x\\\" is forbidden: exceeded quota: none, requested: pods=1",
                 """{"name":"x","kind":"pods"}""");
+        creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
         if (creates && Ticks < webhookUntil)
             return Random.Next(3) switch
             {

@@ -24,6 +24,7 @@ sealed partial class World
     readonly PriorityQueue<Action, (long At, int Number)> later = new();
     readonly Queue<PlannedAction> planned;
     readonly List<(int Weight, Candidate What, SimulatedOperator? Op, object? Item)> candidates = [];
+    readonly ScheduleOracle schedules;
     int numbers, started, steps, commits;
     bool controllersIdle;
 
@@ -34,11 +35,12 @@ sealed partial class World
         time = new ServerTime(this);
         Store = new Store(Template, time, Random);
         compacted = Store.Version;
-        (Nodes, Oracle) = (new(this), new(this));
+        (Nodes, Oracle, schedules) = (new(this), new(this), new(this));
         Store.Changed += Changed;
         planned = new(plan.Actions);
         for (var i = 0; i < plan.Operators; i++) StartOperator();
         if (plan.Jobs.Length > 0) CreateJob(plan.Jobs[0]);
+        if (plan.Cron is { } cron) Ask("POST", InNamespace("cronomjobs"), cron);
     }
 
     public Random Random { get; }
@@ -137,9 +139,17 @@ sealed partial class World
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
         if (operators.Count == 0) StartOperator();
+        if (plan.Cron is { } cron) // once each watch that is stalled has been given up
+            After(300, () => { var from = Now; After(270, () => EndSchedule(cron.Name(), from)); });
         // What nobody owns any more may have the name of a pod to come for ever.
         foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "ownerReferences") is null).ToArray())
             Ask("DELETE", pod.Path, AtOnce());
+    }
+
+    void EndSchedule(string name, DateTimeOffset from)
+    {
+        schedules.CheckAll(from, Now.AddSeconds(-30));
+        Ask("DELETE", $"{InNamespace("cronomjobs")}/{name}");
     }
 
     bool IsOver() => later.Count == 0 && strays.Count == 0 && !Oracle.Leftovers().Any()
@@ -255,6 +265,7 @@ sealed partial class World
         if (Tracing) Note($"      {Show(change)}");
         Nodes.See(change);
         Oracle.See(change);
+        schedules.See(change);
         if (change.Type.IsNamespace && change.Key == Namespace && change.Shown.Text("status", "phase") == "Terminating")
             NamespaceGone = true;
     }
@@ -279,8 +290,10 @@ sealed partial class World
         return response;
     }
 
-    void CreateJob(JobPlan job) => Ask("POST", $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/omjobs",
-        job.Body);
+    static string InNamespace(string resource) =>
+        $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/{resource}";
+
+    void CreateJob(JobPlan job) => Ask("POST", InNamespace("omjobs"), job.Body);
 
     // ----- operators
 

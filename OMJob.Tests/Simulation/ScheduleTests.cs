@@ -1,0 +1,94 @@
+// Schedules in the simulated cluster: a CronOMJob whose time comes every minute, while operators are killed, frozen and
+// doubled, events are lost, the clock jumps and the API server says no.
+
+using System.Text.Json.Nodes;
+using Xunit;
+
+namespace OMJobs.Tests.Simulation;
+
+using OMJobs.Sandbox;
+
+/// <summary>
+/// What a schedule must keep, judged from the API server's history: no time runs twice or early, what was decided stays
+/// decided, and once nothing goes wrong each time has its OMJob or a status that tells why not.
+/// </summary>
+sealed class ScheduleOracle(World world)
+{
+    readonly HashSet<long> ran = [];
+    readonly HashSet<long> decided = []; // by status, run or skipped
+    long? made, last;
+    DateTimeOffset latest; // the server's clock never went further
+
+    public void See(Change change)
+    {
+        if (world.Now > latest) latest = world.Now;
+        if (change.Type.Plural == "cronomjobs") SeeSchedule(change.Shown);
+        var byCron = change.Shown.Items("metadata", "ownerReferences").Any(o => o.Text("kind") == "CronOMJob");
+        if (change is { Type.Plural: "omjobs", Before: null } && byCron) SeeRun(change.Shown);
+    }
+
+    void SeeSchedule(JsonObject cron)
+    {
+        made ??= Seconds(cron.Text("metadata", "creationTimestamp"));
+        if (Seconds(cron.Text("status", "lastScheduleTime")) is not { } now) return;
+        if (now < last) world.Violate($"{cron.Name()}: lastScheduleTime went back from {last} to {now}");
+        if (now != last) decided.Add(now);
+        last = now;
+    }
+
+    void SeeRun(JsonObject run)
+    {
+        var (name, tick) = (run.Name(), long.Parse(run.Name()[(run.Name().LastIndexOf('-') + 1)..]));
+        if (tick % 60 != 0 || tick <= made) world.Violate($"{name} is at no time of the schedule");
+        if (tick > latest.ToUnixTimeSeconds() + 2) world.Violate($"{name} was created before its time");
+        if (!ran.Add(tick) && !world.ServingLate) world.Violate($"{name} was created twice");
+        var id = run.Text("metadata", "labels", Labels.RunId);
+        foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
+        {
+            string? Env(string variable) =>
+                run.Items("spec", pod, "env").Single(e => e.Text("name") == variable).Text("value");
+            if (id is null || Env("pipelineRunId") != id || Env("jobName") != name)
+                world.Violate($"{name}: {pod} has run {Env("pipelineRunId")} of {Env("jobName")}, its label is {id}");
+        }
+    }
+
+    /// <summary>Each time of that span was decided.</summary>
+    public void CheckAll(DateTimeOffset from, DateTimeOffset to)
+    {
+        for (var tick = (from.ToUnixTimeSeconds() / 60 + 1) * 60; tick <= to.ToUnixTimeSeconds(); tick += 60)
+            if (!ran.Contains(tick) && !decided.Contains(tick)) world.Violate($"nothing came of the time {tick}");
+    }
+
+    static long? Seconds(string? time) => Json.ReadTime(time)?.ToUnixTimeSeconds();
+}
+
+public sealed class ScheduleTests
+{
+    static readonly Deed[] Deeds =
+    [
+        Deed.Quota, Deed.Webhook, Deed.Down, Deed.JumpForward, Deed.JumpBack, Deed.KillOperator, Deed.FreezeOperator,
+        Deed.SecondOperator,
+    ];
+
+    static World Play(int seed, bool tracing = false)
+    {
+        var random = new Random(seed ^ 0x71c);
+        JsonNode Env() => Json.Object("""
+            {"env": [{"name": "pipelineRunId", "value": "{{ omjob.uid }}"},
+                     {"name": "jobName", "value": "{{ omjob.name }}"}]}
+            """)["env"]!.DeepClone();
+        var cron = Plan.Job("cron", spec =>
+            (spec["mainPodSpec"]!["env"], spec["exitHandlerSpec"]!["env"]) = (Env(), Env())).Body;
+        cron["kind"] = "CronOMJob";
+        cron["spec"] = new JsonObject { ["schedule"] = "* * * * *", ["omJobSpec"] = cron["spec"]!.DeepClone() };
+        if (random.Next(2) == 0) cron["spec"]!["startingDeadlineSeconds"] = random.Next(90);
+        var plan = Plan.Draw(seed, Deeds) with { Cron = cron };
+        var world = new World(seed, plan, tracing);
+        world.Run();
+        return world;
+    }
+
+    [Fact]
+    public void D4_G12_H4_each_time_of_a_schedule_has_one_OMJob_or_a_reason_why_not() =>
+        SimulationTests.PlayAll(Play, 0, SimulationTests.Seeds / 50);
+}
