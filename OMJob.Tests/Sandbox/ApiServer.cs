@@ -61,6 +61,9 @@ sealed class ApiServer : IAsyncDisposable
     /// <summary>What writes the logs of pods; without it they are empty.</summary>
     public PodLog Log { get; set; } = (_, _, _, _) => Task.CompletedTask;
 
+    /// <summary>Told of each request before it is answered.</summary>
+    public Action<HttpRequest>? Seen { get; set; }
+
     /// <summary>The token of the kubeconfig.</summary>
     public string AdminToken { get; } = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(20));
 
@@ -142,6 +145,7 @@ sealed class ApiServer : IAsyncDisposable
         using var cut = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, stop.Token);
         try
         {
+            Seen?.Invoke(context.Request);
             context.Response.Headers.Date = Store.Now.ToString("r");
             var response = User(context.Request) is { } user
                 ? Handle(await Read(context.Request, user, cut.Token))

@@ -37,12 +37,69 @@ static class Posix
     static extern int kill(int pid, int signal);
 }
 
+/// <summary>A node of the cluster: an object, and a lease that says that it is alive.</summary>
+sealed class Node(ApiClient api, string name)
+{
+    const string Leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+    public async Task Register()
+    {
+        await api.Create(Paths.Nodes, new JsonObject
+        {
+            ["metadata"] = new JsonObject
+            {
+                ["name"] = name,
+                ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = name },
+            },
+            // A scheduler must not send other pods here.
+            ["spec"] = Json.Object("""{"taints": [{"key": "kubelet/processes", "effect": "NoSchedule"}]}"""),
+            ["status"] = new JsonObject
+            {
+                ["conditions"] = new JsonArray(Kubelet.Condition("Ready", true, "KubeletReady")),
+                ["capacity"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+                ["allocatable"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
+            },
+        });
+        await api.Create(Leases, new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["name"] = name },
+            ["spec"] = new JsonObject { ["holderIdentity"] = name, ["leaseDurationSeconds"] = 40 },
+        });
+    }
+
+    /// <summary>A node that does not renew its lease is declared dead and loses its pods.</summary>
+    public async Task RenewLease(CancellationToken stop)
+    {
+        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(10));
+        do
+        {
+            var now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ");
+            try
+            {
+                await api.Patch($"{Leases}/{name}", Json.Object($$"""{"spec": {"renewTime": "{{now}}"} }"""));
+            }
+            catch (Exception e) when (ApiException.Passes(e))
+            {
+                // Four may fail in a row.
+            }
+        }
+        while (await timer.WaitForNextTickAsync(stop));
+    }
+
+    public async Task Remove()
+    {
+        await api.Delete($"{Leases}/{name}");
+        await api.Delete($"{Paths.Nodes}/{name}");
+    }
+}
+
 /// <param name="api">A client with a cluster administrator's rights.</param>
 /// <param name="node">The node's name, unique in the cluster.</param>
 /// <param name="namespaceSelector">Serve only namespaces with these labels; null = all.</param>
 sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = null) : IAsyncDisposable
 {
     readonly ApiClient api = api;
+    readonly Node self = new(api, node);
     readonly CancellationTokenSource stop = new();
     readonly ConcurrentDictionary<string, PodWorker> workers = new();
     // Kept when the pod goes: there is no other place that remembers what it said.
@@ -81,49 +138,8 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
     /// <summary>Registers the node and returns; pods are served until the kubelet is disposed of.</summary>
     public async Task StartAsync()
     {
-        await api.Create(Paths.Nodes, new JsonObject
-        {
-            ["metadata"] = new JsonObject
-            {
-                ["name"] = node,
-                ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = node },
-            },
-            // A scheduler must not send other pods here.
-            ["spec"] = Json.Object("""{"taints": [{"key": "kubelet/processes", "effect": "NoSchedule"}]}"""),
-            ["status"] = new JsonObject
-            {
-                ["conditions"] = new JsonArray(Condition("Ready", true, "KubeletReady")),
-                ["capacity"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
-                ["allocatable"] = Json.Object("""{"cpu": "64", "memory": "256Gi", "pods": "1000"}"""),
-            },
-        });
-        await api.Create(Leases, new JsonObject
-        {
-            ["metadata"] = new JsonObject { ["name"] = node },
-            ["spec"] = new JsonObject { ["holderIdentity"] = node, ["leaseDurationSeconds"] = 40 },
-        });
-        running = Task.WhenAll(WatchPods(), RenewLease());
-    }
-
-    const string Leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-
-    /// <summary>A node that does not renew its lease is declared dead and loses its pods.</summary>
-    async Task RenewLease()
-    {
-        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(10));
-        do
-        {
-            var now = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.ffffffZ");
-            try
-            {
-                await api.Patch($"{Leases}/{node}", Json.Object($$"""{"spec": {"renewTime": "{{now}}"} }"""));
-            }
-            catch (Exception e) when (ApiException.Passes(e))
-            {
-                // Four may fail in a row.
-            }
-        }
-        while (await timer.WaitForNextTickAsync(stop.Token));
+        await self.Register();
+        running = Task.WhenAll(WatchPods(), self.RenewLease(stop.Token));
     }
 
     async Task WatchPods()
@@ -177,14 +193,13 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
         }
         foreach (var worker in workers.Values) worker.Tell(null);
         await Task.WhenAll(workers.Values.Select(w => w.Ended));
-        await api.Delete($"{Leases}/{node}");
-        await api.Delete($"{Paths.Nodes}/{node}");
+        await self.Remove();
         stop.Dispose();
     }
 
     static JsonNode? Stamp(DateTime? time) => time?.ToString("yyyy-MM-ddTHH:mm:ssZ");
 
-    static JsonObject Condition(string type, bool value, string? reason = null) => new()
+    public static JsonObject Condition(string type, bool value, string? reason = null) => new()
     {
         ["type"] = type,
         ["status"] = value ? "True" : "False",

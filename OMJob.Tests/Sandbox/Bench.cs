@@ -1,0 +1,448 @@
+// The subcommand `bench`: measures the operator on the sandbox or on a real API server, and writes Markdown. Figures
+// depend on the machine and on what else it does: compare those of one run only. It makes a namespace of its own, and
+// deletes it.
+
+using System.Collections.Concurrent;
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
+
+namespace OMJobs.Sandbox;
+
+/// <summary>What to measure, where and how often.</summary>
+sealed record BenchSettings(string Binary, string? Kubeconfig, string? Audit, bool OwnKubelet, int Jobs, int Rounds,
+    int Idle, int Retained, string? Versus, int TtlChurn);
+
+sealed class Bench : IDisposable
+{
+    readonly BenchSettings settings;
+    readonly ApiClient api;
+    readonly string kubeconfig, ns = $"bench-{DateTime.UtcNow:HHmmss}";
+    readonly RequestCount requests;
+    readonly BenchKubelet kubelet;
+    readonly ConcurrentDictionary<string, TaskCompletionSource> unfinished = []; // by the path of collection and name
+    readonly SemaphoreSlim free = new(32); // creations at a time
+    readonly CancellationTokenSource stop = new();
+    int named, deleted;
+
+    Bench(BenchSettings settings, ApiClient api, string kubeconfig, RequestCount requests)
+    {
+        (this.settings, this.api, this.kubeconfig, this.requests) = (settings, api, kubeconfig, requests);
+        kubelet = new BenchKubelet(api, ns, node: ns, settings.OwnKubelet);
+    }
+
+    public static Command Command()
+    {
+        Option<string> Text(string name, string value, string help) =>
+            new(name) { HelpName = value, Description = help };
+        Option<int> Count(string name, int fallback, string help) =>
+            new(name) { HelpName = "N", Description = help, DefaultValueFactory = _ => fallback };
+        var binary = Text("--operator", "PATH", "operator binary [default: the one built with this program]");
+        var kubeconfig = Text("--kubeconfig", "FILE", "a throw-away cluster [default: an API server in memory]");
+        var audit = Text("--audit", "FILE", "audit log of that API server: counts requests by resource");
+        var fakelet = new Option<bool>("--fakelet") { Description = "a kubelet of the cluster ends the pods" };
+        var jobs = Count("--jobs", 1000, "OMJobs at once");
+        var rounds = Count("--rounds", 3, "of --jobs");
+        var idle = Count("--idle", 60, "seconds to look at the idle operator");
+        var retained = Count("--retained", 0, "instead: start and idle with this many finished OMJobs and their pods");
+        var versus = Text("--versus", "jobs",
+            "instead: OMJobs and, in turn, the same pods as batch/v1 Jobs, two in a row; not on the sandbox");
+        versus.AcceptOnlyFromAmong("jobs");
+        var churn = Count("--ttl-churn", 0, "instead: this many OMJobs with a TTL of 15 s through one process");
+        var command = new Command("bench", "Measures the operator; writes Markdown.")
+        {
+            binary, kubeconfig, audit, fakelet, jobs, rounds, idle, retained, versus, churn,
+        };
+        command.SetAction(parsed => Run(new(parsed.GetValue(binary) ?? Repository.Operator, parsed.GetValue(kubeconfig),
+            parsed.GetValue(audit), !parsed.GetValue(fakelet), parsed.GetValue(jobs), parsed.GetValue(rounds),
+            parsed.GetValue(idle), parsed.GetValue(retained), parsed.GetValue(versus), parsed.GetValue(churn))));
+        return command;
+    }
+
+    static async Task<int> Run(BenchSettings settings)
+    {
+        await using var server = settings.Kubeconfig is null
+            ? await ApiServer.Start(new Store(TimeProvider.System, Random.Shared)) : null;
+        var directory = Directory.CreateTempSubdirectory("omjob-bench-");
+        try
+        {
+            var kubeconfig = settings.Kubeconfig ?? Path.Combine(directory.FullName, "kubeconfig");
+            if (server is not null) await server.WriteKubeconfig(kubeconfig);
+            using var api = new ApiClient(kubeconfig);
+            using var bench = new Bench(settings, api, kubeconfig, new RequestCount(server, settings.Audit));
+            void Stop(PosixSignalContext signal) { signal.Cancel = true; bench.stop.Cancel(); }
+            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+            using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+            await bench.Measure();
+            return 0;
+        }
+        catch (OperationCanceledException)
+        {
+            return 130;
+        }
+        finally
+        {
+            directory.Delete(true);
+        }
+    }
+
+    async Task Measure()
+    {
+        await Describe();
+        await api.Apply(Json.Yaml(await File.ReadAllTextAsync(Repository.File("crd.yaml"))));
+        await api.Create(Paths.Namespaces, new JsonObject { ["metadata"] = new JsonObject { ["name"] = ns } });
+        while (!await Serves()) await Task.Delay(100, stop.Token);
+        var node = new Node(api, ns);
+        await node.Register();
+        var loops = Task.WhenAll(node.RenewLease(stop.Token), kubelet.Run(stop.Token),
+            Follow(Paths.OMJobs(ns), job => job.Text("status", "phase") is "Succeeded" or "Failed"),
+            settings.Versus is null ? Task.CompletedTask : Follow(BatchJobs, IsComplete));
+        var measured = settings switch
+        {
+            { Retained: > 0 } => Retained(),
+            { TtlChurn: > 0 } => TtlChurn(),
+            { Versus: not null } => Versus(),
+            _ => Everything(),
+        };
+        var ended = await Task.WhenAny(measured, loops); // the loops end by a fault only, or when all is to stop
+        await stop.CancelAsync();
+        await Task.WhenAny(measured); // the operator ends with it
+        await ended;
+        await node.Remove();
+        await api.Delete($"{Paths.Namespaces}/{ns}");
+    }
+
+    /// <summary>The pods of a new namespace are refused until its service account is there.</summary>
+    async Task<bool> Serves()
+    {
+        var pod = $$"""{"metadata": {"name": "x"}, "spec": {"containers": [{"name": "main", "image": "none"}]} }""";
+        try { await api.Create($"{Paths.Pods(ns)}?dryRun=All", Json.Object(pod)); }
+        catch (ApiException) { return false; }
+        // The CRD, too, takes a moment.
+        return await api.Find(Paths.OMJobs(ns)) is not null;
+    }
+
+    // ----- report
+
+    async Task Describe()
+    {
+        string Field(string file, string name) => File.ReadLines(file)
+            .FirstOrDefault(l => l.StartsWith(name, StringComparison.Ordinal))?.Split(':')[1].Trim() ?? "unknown";
+        var server = settings.Kubeconfig is null ? "the sandbox, in memory, in the benchmark's process"
+            : $"Kubernetes {(await api.Get("/version")).Text("gitVersion")}";
+        var memory = long.Parse(Field("/proc/meminfo", "MemTotal").Split(' ')[0], CultureInfo.InvariantCulture) >> 20;
+        Say($"{DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, {Environment.ProcessorCount} cores of "
+            + $"{Field("/proc/cpuinfo", "model name")}, {memory} GB of memory; API server: {server}; pods ended by "
+            + $"{(settings.OwnKubelet ? "the benchmark" : "the cluster's kubelet")}\n");
+        Say($"`bench {string.Join(' ', Environment.GetCommandLineArgs().Skip(2))}`\n");
+        Say($"Binary: {new FileInfo(settings.Binary).Length / 1e6:0.00} MB. \"Load\": the machine's, 1 minute.");
+    }
+
+    static void Say(string line) => Console.Out.WriteLine(line);
+
+    static void Table(params ReadOnlySpan<string> columns) =>
+        Say($"\n| {string.Join(" | ", columns)} |\n|{string.Concat(Enumerable.Repeat(" --- |", columns.Length))}");
+
+    static void Row(params ReadOnlySpan<string> cells) => Say($"| {string.Join(" | ", cells)} |");
+
+    static string Load => File.ReadAllText("/proc/loadavg").Split(' ')[0];
+
+    static void MemoryRow(string when, BenchOperator op) => Row(when, $"{op.Rss:0.0}", $"{op.Anon:0.0}",
+        $"{op.PeakRss:0.0}", $"{op.PeakAnon:0.0}", Load);
+
+    static void MemoryTable() => Table("Memory, MB", "VmRSS", "RssAnon", "peak VmRSS", "peak RssAnon", "Load");
+
+    // ----- what is measured
+
+    async Task Everything()
+    {
+        List<double> starts = [];
+        for (var i = 0; i < 5; i++)
+        {
+            await using var started = await Start();
+            starts.Add(started.ReadyAfter.TotalMilliseconds);
+        }
+        starts.Sort();
+        Table("Process start to ready, ms", "min", "median", "max", "Load");
+        Row("5 starts", $"{starts[0]:0}", $"{starts[2]:0}", $"{starts[4]:0}", Load);
+        await using var op = await Start();
+        await Idle(op, "empty");
+        await Throughput(op);
+        var title = settings.OwnKubelet ? "answer to the main pod's terminal status" : "main pod seen to have ended";
+        Table($"From the {title} to the exit pod, ms", "OMJobs", "p50", "p99", "max", "Load");
+        await Latency("one at a time", 100, 1, () => TimeSpan.FromSeconds(0.3));
+        await Latency("100 running, 2 to 6 s each", 500, 100,
+            () => TimeSpan.FromSeconds(2 + 4 * Random.Shared.NextDouble()));
+        MemoryTable();
+        MemoryRow("at the end", op);
+    }
+
+    async Task Throughput(BenchOperator op)
+    {
+        Table($"{settings.Jobs} OMJobs at once", "seconds", "OMJobs/s", "pods/s", "operator CPU s per 1,000", "Load");
+        requests.Reset(await op.Requests());
+        op.PeakAnon = 0;
+        for (var round = 1; round <= settings.Rounds; round++)
+        {
+            var (cpu, took) = (op.Cpu, await RunAll(settings.Jobs, settings.Jobs, RunOMJob));
+            while (await Finalized()) await Task.Delay(50, stop.Token);
+            Row($"round {round}", $"{took:0.0}", $"{settings.Jobs / took:0.0}", $"{2 * settings.Jobs / took:0.0}",
+                $"{(op.Cpu - cpu) / settings.Jobs * 1000:0.00}", Load);
+        }
+        await Task.Delay(TimeSpan.FromSeconds(5)); // the last events
+        var counted = await requests.Read(op);
+        Table("Requests of the operator", "per OMJob");
+        foreach (var (what, count) in counted) Row(what, $"{count / (double)(settings.Rounds * settings.Jobs):0.00}");
+        Say("\nEvents are included: the operator has no switch for them.");
+        MemoryTable();
+        MemoryRow($"after {settings.Rounds * settings.Jobs} OMJobs", op);
+    }
+
+    /// <summary>Whether the last step is still to come for any OMJob.</summary>
+    async Task<bool> Finalized() => (await api.List(Paths.OMJobs(ns))).Any(job => job.Finalizers().Count > 0);
+
+    async Task Latency(string what, int count, int open, Func<TimeSpan> time)
+    {
+        kubelet.RunTime = time;
+        kubelet.Created.Clear();
+        kubelet.Ended.Clear();
+        await RunAll(count, open, RunOMJob);
+        var took = kubelet.Created.Where(c => c.Key.EndsWith("-exit", StringComparison.Ordinal))
+            .Select(c => (From: kubelet.Ended[c.Key[..^"exit".Length] + "main"], To: c.Value))
+            .Select(t => Stopwatch.GetElapsedTime(t.From, t.To).TotalMilliseconds).Order().ToList();
+        Row(what, $"{took.Count}", $"{took[took.Count / 2]:0.0}", $"{took[took.Count * 99 / 100]:0.0}",
+            $"{took[^1]:0.0}", Load);
+        kubelet.RunTime = () => TimeSpan.Zero;
+    }
+
+    async Task Idle(BenchOperator op, string what)
+    {
+        MemoryTable();
+        MemoryRow($"{what}, ready", op);
+        var (cpu, sent) = (op.Cpu, await op.Requests());
+        await Task.Delay(TimeSpan.FromSeconds(settings.Idle), stop.Token);
+        cpu = op.Cpu - cpu;
+        var more = (await op.Requests()).Sum(r => r.Value) - sent.Sum(r => r.Value);
+        MemoryRow($"{what}, idle for {settings.Idle} s", op);
+        Table($"Idle for {settings.Idle} s, {what}", "requests/min", "CPU s", "% of a core", "Load");
+        Row("operator", $"{more * 60.0 / settings.Idle:0.0}", $"{cpu:0.00}", $"{100 * cpu / settings.Idle:0.000}",
+            Load);
+    }
+
+    /// <summary>Finished OMJobs and pods as one run has left them, many times.</summary>
+    async Task Retained()
+    {
+        var name = $"{ns}-template";
+        await using (await Start()) await RunOMJob(name);
+        var (job, main, exit) = (await api.Get(Paths.OMJob(ns, name)), await api.Get(Paths.Pod(ns, name + "-main")),
+            await api.Get(Paths.Pod(ns, name + "-exit")));
+        var many = new ParallelOptions { MaxDegreeOfParallelism = 32 };
+        await Parallel.ForAsync(0, settings.Retained, many, async (i, _) =>
+        {
+            string uid = job.Uid(), to = $"{ns}-kept-{i}";
+            uid = await Copy(Paths.OMJobs(ns), job, "completionTime");
+            await Copy(Paths.Pods(ns), main);
+            await Copy(Paths.Pods(ns), exit);
+
+            async Task<string> Copy(string collection, JsonObject from, string? renewed = null)
+            {
+                var copy = Json.Object(from.ToJsonString().Replace(name, to).Replace(job.Uid(), uid));
+                string[] given = ["uid", "resourceVersion", "creationTimestamp", "managedFields", "finalizers"];
+                foreach (var field in given) copy.Child("metadata").Remove(field);
+                if (renewed is not null) copy.Child("status")[renewed] = Json.Time(DateTimeOffset.UtcNow);
+                kubelet.Created.TryAdd(copy.Name(), 0); // it has ended
+                var made = await api.Create(collection, copy);
+                var status = new JsonObject { ["status"] = copy["status"]!.DeepClone() };
+                await api.Patch($"{collection}/{copy.Name()}/status", status);
+                return made.Uid();
+            }
+        });
+        await using var op = await Start();
+        Say($"\nReady {op.ReadyAfter.TotalMilliseconds:0} ms after the start of the process (load {Load}).");
+        await Idle(op, $"{settings.Retained} finished OMJobs");
+    }
+
+    /// <summary>At most forty a second: the operator deletes fifty.</summary>
+    async Task TtlChurn()
+    {
+        await using var op = await Start();
+        List<double> samples = [];
+        var start = Stopwatch.GetTimestamp();
+        var running = RunAll(settings.TtlChurn, 200, async name =>
+        {
+            var due = TimeSpan.FromSeconds((named - 1) / 40.0) - Stopwatch.GetElapsedTime(start);
+            if (due > TimeSpan.Zero) await Task.Delay(due, stop.Token);
+            await RunOMJob(name, ttl: 15);
+        });
+        for (; !running.IsCompleted; await Task.Delay(1000, stop.Token))
+            if (deleted > 0) samples.Add(op.Anon); // from the first deletion on, it is as it will be
+        var took = await running;
+        while (deleted < settings.TtlChurn) await Task.Delay(1000, stop.Token);
+        var quarter = samples.Count / 4;
+        Table($"RssAnon, MB, {settings.TtlChurn} OMJobs with a TTL of 15 s", "OMJobs/s", "first quarter",
+            "last quarter", "peak", "all deleted", "Load");
+        Row($"{samples.Count} samples", $"{settings.TtlChurn / took:0.0}", $"{samples.Take(quarter).Average():0.00}",
+            $"{samples.TakeLast(quarter).Average():0.00}", $"{op.PeakAnon:0.00}", $"{op.Anon:0.00}", Load);
+    }
+
+    async Task Versus()
+    {
+        await using var op = await Start();
+        var name = $"{ns}-template";
+        await RunOMJob(name);
+        var (main, exit) = (await api.Get(Paths.Pod(ns, name + "-main")), await api.Get(Paths.Pod(ns, name + "-exit")));
+        Table($"{settings.Jobs} at once", "OMJobs/s", "pairs of Jobs/s", "ratio", "Load");
+        for (var round = 1; round <= settings.Rounds; round++)
+        {
+            var ours = settings.Jobs / await RunAll(settings.Jobs, settings.Jobs, RunOMJob);
+            while (await Finalized()) await Task.Delay(50, stop.Token);
+            var theirs = settings.Jobs / await RunAll(settings.Jobs, settings.Jobs, async job =>
+            {
+                await RunBatchJob($"{job}-main", main);
+                await RunBatchJob($"{job}-exit", exit);
+            });
+            Row($"round {round}", $"{ours:0.0}", $"{theirs:0.0}", $"{ours / theirs:0.00}", Load);
+        }
+    }
+
+    // ----- running
+
+    Task<BenchOperator> Start() => BenchOperator.Start(settings.Binary, kubeconfig);
+
+    /// <summary>Runs so many under names of their own, so many open at a time; returns the seconds it took.</summary>
+    async Task<double> RunAll(int count, int open, Func<string, Task> run)
+    {
+        var (start, started) = (Stopwatch.GetTimestamp(), 0);
+        await Task.WhenAll(Enumerable.Range(0, open).Select(async _ =>
+        {
+            while (Interlocked.Increment(ref started) <= count) await run($"{ns}-{Interlocked.Increment(ref named)}");
+        }));
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    Task RunOMJob(string name) => RunOMJob(name, 86400);
+
+    /// <summary>The repository's example of what the OpenMetadata server creates, until it is finished.</summary>
+    Task RunOMJob(string name, int ttl)
+    {
+        var job = Example.Clone();
+        job["metadata"]!["name"] = name;
+        job["metadata"]!.AsObject().Remove("namespace");
+        foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
+            job["spec"]![pod]!["serviceAccountName"] = "default";
+        job["spec"]!["ttlSecondsAfterFinished"] = ttl;
+        return Finished(Paths.OMJobs(ns), job);
+    }
+
+    static readonly JsonObject Example =
+        Json.Yaml(File.ReadAllText(Repository.File("examples/openmetadata-omjob.yaml"))).Single();
+
+    string BatchJobs => $"/apis/batch/v1/namespaces/{ns}/jobs";
+
+    static bool IsComplete(JsonObject job) => job.Items("status", "conditions").Any(c => c.Text("type") == "Complete");
+
+    /// <summary>A Job whose pod is like this one, until it is complete.</summary>
+    Task RunBatchJob(string name, JsonObject pod)
+    {
+        var spec = pod["spec"]!.AsObject().Clone();
+        spec.Remove("nodeName");
+        return Finished(BatchJobs, new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["name"] = name },
+            ["spec"] = new JsonObject
+            {
+                ["backoffLimit"] = 0,
+                ["template"] = new JsonObject { ["spec"] = spec },
+            },
+        });
+    }
+
+    async Task Finished(string collection, JsonObject o)
+    {
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        unfinished[$"{collection}/{o.Name()}"] = done;
+        await free.WaitAsync();
+        try { await api.Create(collection, o); }
+        finally { free.Release(); }
+        await done.Task.WaitAsync(stop.Token);
+    }
+
+    async Task Follow(string collection, Func<JsonObject, bool> finished)
+    {
+        await foreach (var (type, o) in api.Watch(collection, stop.Token))
+        {
+            if (type == "DELETED") deleted++;
+            else if (finished(o) && unfinished.TryRemove($"{collection}/{o.Name()}", out var done)) done.SetResult();
+        }
+    }
+
+    public void Dispose()
+    {
+        stop.Dispose();
+        free.Dispose();
+        kubelet.Dispose();
+    }
+}
+
+/// <summary>
+/// The operator's requests by verb and resource: seen by the sandbox, or from an audit log; else by method and code,
+/// from its own metrics.
+/// </summary>
+sealed class RequestCount
+{
+    const string Agent = "omjob-operator";
+    readonly ConcurrentDictionary<string, long> seen = [];
+    readonly (ApiServer? Server, string? Audit) source;
+    Dictionary<string, long> before = [];
+    DateTime since;
+
+    public RequestCount(ApiServer? server, string? audit)
+    {
+        source = (server, audit);
+        server?.Seen = request =>
+        {
+            if (request.Headers.UserAgent != Agent) return;
+            var what = Describe(request.Method, request.Path.Value!, request.QueryString.Value!);
+            seen.AddOrUpdate(what, 1, (_, n) => n + 1);
+        };
+    }
+
+    public void Reset(Dictionary<string, long> metrics)
+    {
+        (before, since) = (metrics, DateTime.UtcNow);
+        seen.Clear();
+    }
+
+    public async Task<SortedDictionary<string, long>> Read(BenchOperator op)
+    {
+        if (source.Server is not null) return new(seen, StringComparer.Ordinal);
+        if (source.Audit is null)
+            return new((await op.Requests()).ToDictionary(r => r.Key, r => r.Value - before.GetValueOrDefault(r.Key)));
+        var until = DateTime.UtcNow;
+        await Task.Delay(TimeSpan.FromSeconds(31)); // it is written with a delay
+        return new(File.ReadLines(source.Audit).Where(line => line.Contains(Agent, StringComparison.Ordinal))
+            .Select(line => Json.Object(line))
+            .Where(e => e.Text("stage") == "ResponseComplete" && e.Text("userAgent") == Agent
+                && e.Time("requestReceivedTimestamp") is { } at && at >= since && at <= until)
+            .CountBy(e => $"{e.Text("verb")} {e.Text("objectRef", "resource")}"
+                + (e.Text("objectRef", "subresource") is { } sub ? $"/{sub}" : ""))
+            .ToDictionary(c => c.Key, c => (long)c.Value), StringComparer.Ordinal);
+    }
+
+    /// <summary>"patch omjobs/status", as an audit log would say it.</summary>
+    static string Describe(string method, string path, string query)
+    {
+        var at = path.Split('/')[(path.StartsWith("/apis/", StringComparison.Ordinal) ? 4 : 3)..];
+        if (at is ["namespaces", _, .. { Length: > 0 } inside]) at = inside;
+        var verb = method switch
+        {
+            "GET" when query.Contains("watch=1", StringComparison.Ordinal) => "watch",
+            "GET" => at.Length == 1 ? "list" : "get",
+            "POST" => "create",
+            _ => method.ToLowerInvariant(),
+        };
+        return $"{verb} {at[0]}" + (at.Length > 2 ? $"/{at[2]}" : "");
+    }
+}
