@@ -368,11 +368,12 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         for (var failures = 0; !stop.IsCancellationRequested;)
         {
             watch.Turned = time.GetTimestamp();
-            var listing = watch.Version is null;
+            var (listing, from) = (watch.Version is null, watch.Version);
             var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
-            // A stream that ends by itself is normal; one that ends at once, again and again, is not.
-            var lived = listing ? reply.Ok
-                : watch.Connected && time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1);
+            // A stream that ends by itself is normal; one that ends at once, again and again, is not. The API server also
+            // ends one whose reader is slow in a burst: what brought an event has lived.
+            var lived = listing ? reply.Ok : watch.Connected
+                && (watch.Version != from || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1));
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again

@@ -389,6 +389,16 @@ public sealed partial class WatchTests
     }
 
     [Fact]
+    public async Task W6_A_watch_that_brought_events_is_taken_up_again_at_once_however_soon_the_server_ended_it()
+    {
+        await using var loop = new Loop();
+        Func<Request, Reply> Burst(int n) => r => Feed(r, End, Event("ADDED", $"j{n}", 11 + n));
+        loop.OnWatch = [.. Enumerable.Range(0, 10).Select(Burst)];
+        await loop.Until(() => loop.WatchedAt.Length >= 10, "ten watches");
+        Assert.All(loop.WatchedAt[..10], at => Assert.Equal(TimeSpan.Zero, at));
+    }
+
+    [Fact]
     public async Task W5_A_watch_that_cannot_be_taken_up_again_is_not_ready_after_15_s_until_it_is()
     {
         await using var loop = new Loop { HealthPort = Port.Free() };
