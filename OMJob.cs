@@ -486,9 +486,10 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         if (seen is null) return null;
         lock (gate)
         {
-            if (!entries.TryGetValue(seen.Key, out var entry))
-                entry = EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
-            var held = entry.Held.Find(h => h.Key == seen.Key);
+            var held = entries.TryGetValue(seen.Key, out var entry) ? entry.Held.Find(h => h.Key == seen.Key) : null;
+            // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
+            if (held is null or Tombstone && Watches.Exists(w => w.HasPassed(seen))) return seen.Key;
+            entry ??= EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             if (live is { } at && held is Job same && same.Version == seen.Version)
                 entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = at, Stale = false };
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
@@ -2103,6 +2104,8 @@ sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, Jso
         Json.Default.ListOfCronObject, Json.Default.WatchEventCronObject);
 
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
+    public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Key)
+        && Version is { } version && !Versions.Newer(seen.Version, version);
     public TaskCompletionSource Synced { get; } = new();
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
