@@ -332,11 +332,19 @@ sealed class CronCluster : IAsyncDisposable
             var config = cluster.Server.Kubeconfig().Replace($"{cluster.Server.Address}".TrimEnd('/'), proxy.Address);
             await File.WriteAllTextAsync(kubeconfig += "-proxy", config);
         }
-        var process = new OperatorProcess(kubeconfig, environment ?? []);
+        return await Operator(new OperatorProcess(kubeconfig, environment ?? []));
+    }
+
+    /// <summary>One that was started elsewhere.</summary>
+    public async Task<OperatorProcess> Operator(OperatorProcess process)
+    {
         operators.Add(process);
         await process.Ready();
         return process;
     }
+
+    /// <summary>A file with the administrator's rights.</summary>
+    public string Kubeconfig => cluster.Kubeconfig;
 
     public Task Create(string name, string schedule, string more = "", string main = "true", string secret = "none") =>
         Api.Create(Crons, Json.Yaml($$"""

@@ -51,10 +51,17 @@ sealed class OperatorProcess : IAsyncDisposable
 
     public OperatorProcess(
         string kubeconfig, Dictionary<string, string> environment, params IEnumerable<string> arguments)
+        : this(Binary, kubeconfig, environment, arguments)
     {
-        var start = new ProcessStartInfo(Binary,
+    }
+
+    public OperatorProcess(
+        string binary, string kubeconfig, Dictionary<string, string> environment, params IEnumerable<string> arguments)
+    {
+        var start = new ProcessStartInfo(binary,
         [
-            .. arguments, "--kubeconfig", kubeconfig, "--log-level", "debug",
+            .. arguments, "--kubeconfig", kubeconfig,
+            .. arguments.Contains("--log-level") ? (string[])[] : ["--log-level", "debug"],
             "--health-port", $"{HealthPort}", "--metrics-port", $"{MetricsPort}",
         ])
         {
