@@ -356,7 +356,7 @@ static class Runs
         labels[Labels.RunId] = runId;
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
             foreach (var item in ((spec[pod] as JsonObject)?["env"] as JsonArray ?? []).OfType<JsonObject>())
-                if (Placeholder($"{item["name"]}", $"{item["value"]}", runId, name) is { } value) item["value"] = value;
+                if (Placeholder(Word(item["name"]), Word(item["value"]), runId, name) is { } value) item["value"] = value;
         var meta = new JsonObject
         {
             ["name"] = name,
@@ -374,7 +374,9 @@ static class Runs
         }.Bytes();
     }
 
-    static string? Placeholder(string variable, string value, string runId, string name) => (variable, value) switch
+    static string? Word(JsonNode? node) => node is JsonValue some && some.TryGetValue<string>(out var word) ? word : null;
+
+    static string? Placeholder(string? variable, string? value, string runId, string name) => (variable, value) switch
     {
         ("pipelineRunId", "{{ omjob.uid }}") => runId,
         ("jobName", "{{ omjob.name }}") => name,

@@ -406,7 +406,9 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 
         Task Take(IApiObject found)
         {
-            if (See(Read(found, watch)) is { } key) seen.Add(key);
+            See(Read(found, watch));
+            // Also one that cannot be read is there.
+            if (found.Metadata is { Name: { } name, Namespace: { } ns }) seen.Add(new(ns, name, watch.Kind));
             return Task.CompletedTask;
         }
     }
@@ -420,11 +422,37 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             var path = $"{watch.Path}limit=500{page}";
             var reply = await Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(60) }, stop);
             if (!reply.Ok) return (reply, null);
-            if (reply.Read(watch.ListType) is not IList { Metadata.ResourceVersion: { } version } list)
+            if (ReadList(reply, watch) is not { Metadata.ResourceVersion: { } version } list)
                 return (new Reply(0, []) { Fault = "the list cannot be read" }, null);
             foreach (var item in list.Items) await take(item);
             next = list.Metadata.Continue ?? "";
             if (next.Length == 0) return (reply, version);
+        }
+    }
+
+    /// <summary>A list; where that cannot be read, object by object: one must not hide the others.</summary>
+    IList? ReadList(Reply reply, Watch watch)
+    {
+        if (reply.Read(watch.ListType) is IList whole) return whole;
+        if (reply.Read(Json.Default.RawList) is not { } raw) return null;
+        return new ListOf<IApiObject>(raw.Metadata, [.. (raw.Items ?? []).Select(One).OfType<IApiObject>()]);
+
+        IApiObject? One(JsonElement item)
+        {
+            try { return (IApiObject?)item.Deserialize(watch.ItemType); }
+            catch (JsonException e) // the path tells no value
+            {
+                var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
+                log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}",
+                    watch.Path, ns, name, e.Path);
+                return new JobObject(new(name, ns, null, null, null, null, null, null, null, null), default, default);
+            }
+        }
+
+        static string? Named(JsonElement item, string field)
+        {
+            try { return item.Get("metadata").Text(field); }
+            catch (InvalidOperationException) { return null; } // a text that is no Unicode
         }
     }
 
@@ -807,7 +835,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
-        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked);
+        if (reply.Ok && See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked) is null)
+            reply = new(0, []) { Fault = "the OMJob cannot be read" }; // that is not to say that it is gone
         lock (gate)
         {
             var held = entries.GetValueOrDefault(key)?.Job;
@@ -1632,6 +1661,7 @@ sealed record WatchEvent<T>(string? Type, T? Object) : IWatchEvent where T : cla
     IApiObject? IWatchEvent.Object => Object as IApiObject;
 }
 
+sealed record RawList(ListMeta Metadata, List<JsonElement>? Items);
 sealed record ListMeta(string? ResourceVersion, string? Continue);
 sealed record OwnerReference(string? ApiVersion, string? Kind, string? Name, string? Uid, bool? Controller);
 sealed record StatusObject(string? Reason, string? Message, int? Code, StatusDetails? Details);
@@ -1691,7 +1721,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             return null;
         var owner = meta.OwnerReferences?.Find(
             o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion });
-        var main = Status?.ContainerStatuses?.Find(c => c.Name == "main")?.State;
+        var main = Status?.ContainerStatuses?.Find(c => c?.Name == "main")?.State;
         var over = Status?.Phase is "Succeeded" or "Failed";
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
         return new()
@@ -1727,7 +1757,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
     string? WhyWaiting(ContainerState? main)
     {
         var init = Status?.InitContainerStatuses?.Find(
-            c => c.State is { Waiting.Reason: not null and not "PodInitializing" })?.State;
+            c => c?.State is { Waiting.Reason: not null and not "PodInitializing" })?.State;
         var waiting = init?.Waiting ?? main?.Waiting;
         if (waiting is not null) return Text.Pair(waiting.Reason, waiting.Message);
         var unscheduled = Status?.Conditions?.Find(c => c is { Type: "PodScheduled", Status: "False" });
@@ -1746,9 +1776,10 @@ sealed record ContainerWaiting(string? Reason, string? Message);
 sealed record ContainerRunning(DateTimeOffset? StartedAt);
 sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? FinishedAt);
 
-/// <summary>Source-generated JSON: no reflection at run time, and a depth that no API object exceeds.</summary>
+/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = 1000)]
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = MostDepth, Converters = [typeof(ApiTime)])]
+[JsonSerializable(typeof(RawList))]
 [JsonSerializable(typeof(ListOf<JobObject>))]
 [JsonSerializable(typeof(ListOf<PodObject>))]
 [JsonSerializable(typeof(ListOf<CronObject>))]
@@ -1758,6 +1789,8 @@ sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? 
 [JsonSerializable(typeof(WatchEvent<StatusObject>))]
 sealed partial class Json : JsonSerializerContext
 {
+    public const int MostDepth = 11_000;
+
     /// <summary>The pods' security context where the OMJob gives none.</summary>
     public static readonly JsonElement DefaultSecurity =
         Parse("""{"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000}""");
@@ -1771,6 +1804,16 @@ sealed partial class Json : JsonSerializerContext
     }
 }
 
+/// <summary>A time that the phase machine can reckon with.</summary>
+sealed class ApiTime : JsonConverter<DateTimeOffset>
+{
+    public override DateTimeOffset Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) =>
+        Text.Reckonable(reader.GetDateTimeOffset());
+
+    public override void Write(Utf8JsonWriter writer, DateTimeOffset value, JsonSerializerOptions options) =>
+        writer.WriteStringValue(value);
+}
+
 /// <summary>Reading JSON that may be anything: what is not there, or of another type, is nothing.</summary>
 static class Extensions
 {
@@ -1781,7 +1824,8 @@ static class Extensions
     public static long? Number(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var n) ? n : null;
     public static DateTimeOffset? Time(this JsonElement json, string name) =>
-        json.Get(name) is { ValueKind: JsonValueKind.String } t && t.TryGetDateTimeOffset(out var value) ? value : null;
+        json.Get(name) is { ValueKind: JsonValueKind.String } t && t.TryGetDateTimeOffset(out var value)
+            ? OMJobs.Text.Reckonable(value) : null;
     public static IEnumerable<JsonProperty> Fields(this JsonElement json) =>
         json.ValueKind == JsonValueKind.Object ? json.EnumerateObject() : [];
     public static IEnumerable<JsonElement> Items(this JsonElement json) =>
@@ -1812,7 +1856,7 @@ static class Extensions
     public static byte[] Bytes(this JsonObject json)
     {
         var buffer = new ArrayBufferWriter<byte>(1024);
-        using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = 1000 })) json.WriteTo(writer);
+        using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = Json.MostDepth })) json.WriteTo(writer);
         return buffer.WrittenSpan.ToArray();
     }
 
@@ -1836,6 +1880,12 @@ static class Text
 
     /// <summary>At most ten years, so that no sum of times overflows.</summary>
     public static TimeSpan Seconds(long seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 315_360_000));
+
+    /// <summary>Years away from both ends of time, so that no sum of times overflows.</summary>
+    public static DateTimeOffset Reckonable(DateTimeOffset time) => time < Earliest ? Earliest
+        : time > Latest ? Latest : time;
+
+    static readonly DateTimeOffset Earliest = new(1900, 1, 1, 0, 0, 0, default), Latest = Earliest.AddYears(7000);
 
     public static string Duration(TimeSpan span) =>
         span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h"
@@ -2088,20 +2138,22 @@ sealed class WorkQueue(TimeProvider time)
 }
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
-sealed class Watch(Kind kind, string path, string ns, JsonTypeInfo listType, JsonTypeInfo eventType)
+sealed class Watch(
+    Kind kind, string path, string ns, JsonTypeInfo listType, JsonTypeInfo itemType, JsonTypeInfo eventType)
 {
     public Kind Kind { get; } = kind;
     /// <summary>With a query to which parameters can be added.</summary>
     public string Path { get; } = path;
     public JsonTypeInfo ListType { get; } = listType;
+    public JsonTypeInfo ItemType { get; } = itemType;
     public JsonTypeInfo EventType { get; } = eventType;
 
     public static Watch Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
-        Json.Default.ListOfPodObject, Json.Default.WatchEventPodObject);
+        Json.Default.ListOfPodObject, Json.Default.PodObject, Json.Default.WatchEventPodObject);
     public static Watch Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
-        Json.Default.ListOfJobObject, Json.Default.WatchEventJobObject);
+        Json.Default.ListOfJobObject, Json.Default.JobObject, Json.Default.WatchEventJobObject);
     public static Watch Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
-        Json.Default.ListOfCronObject, Json.Default.WatchEventCronObject);
+        Json.Default.ListOfCronObject, Json.Default.CronObject, Json.Default.WatchEventCronObject);
 
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
     public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Key)

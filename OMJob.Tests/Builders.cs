@@ -192,6 +192,8 @@ sealed class APod
     /// <summary>A pod that has nothing to do with OMJobs.</summary>
     public APod OfSomebodyElse() => Released().WithoutOwner().WithoutLabels();
 
+    public APod With(string field, string value) => Do(() => metadata[field] = value);
+
     // ----- where it is in its life
 
     public APod CreatedAt(double seconds) => Do(() => metadata["creationTimestamp"] = Moment.Stamp(seconds));

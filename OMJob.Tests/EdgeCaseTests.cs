@@ -22,6 +22,14 @@ public sealed class EdgeCaseTests
         Decide(Finished().WithFinalizers().WithSpec("ttlSecondsAfterFinished", seconds), PodView.Unknown, null, 86_400)
             .Act);
 
+    [Theory, InlineData("9999-12-31T23:59:59Z"), InlineData("0001-01-01T00:00:00Z")]
+    public void A_time_at_the_end_of_time_is_one_that_can_be_reckoned_with(string time)
+    {
+        Assert.NotNull(Decide(Finished().WithFinalizers().With("completionTime", time), MainPod().Running()));
+        Assert.NotNull(Decide(Running().WithSpec("activeDeadlineSeconds", 60),
+            MainPod().Exited(0).Deleted(-5).With("deletionTimestamp", time).With("creationTimestamp", time)));
+    }
+
     [Fact] // the reason was written, then the pod started after all and ran on for hours
     public void G7_a_pod_that_started_after_all_and_failed_later_is_not_said_to_have_never_started() =>
         Assert.Equal(

@@ -262,6 +262,26 @@ public sealed partial class WatchTests
         Assert.Equal(["a", "b"], loop.Patched.Order());
     }
 
+    public static TheoryData<string, string> Unreadable => new()
+    {
+        { "of another type", """{"metadata":{"name":"bad","namespace":"n","uid":7} }""" },
+        { "a name that is no Unicode", """{"metadata":{"name":"\ud800","namespace":"n","uid":7} }""" },
+        { "a time that is none", """{"metadata":{"name":"bad","creationTimestamp":"soon"} }""" },
+        { "nested as deep as an API server allows", "{\"spec\":" + new string('[', 9990) + new string(']', 9990) + "}" },
+        { "no object", "7" },
+    };
+
+    [Theory, MemberData(nameof(Unreadable))]
+    public async Task An_unreadable_object_in_a_list_does_not_hide_the_others(string what, string bad)
+    {
+        await using var loop = new Loop
+        {
+            OnList = [_ => List(10, Object("a", 7), bad, Object("b", 8))],
+        };
+        await loop.Until(() => loop.Seen("a") && loop.Seen("b") && loop.Asked.Length >= 2, what);
+        Assert.Equal(["LIST", "WATCH 10"], loop.Asked);
+    }
+
     [Fact]
     public Task A_bookmark_of_nothing_does_not_hide_what_comes_after_it() =>
         DoesNotHideTheNext("a bookmark of nothing", """{"type":"BOOKMARK"}""");
@@ -447,12 +467,12 @@ public sealed partial class WatchTests
     // ----- helpers
 
     /// <summary>A finished job that still has our finalizer: seen once, it is patched once.</summary>
-    static string Object(string name, int version) =>
+    internal static string Object(string name, int version) =>
         "{\"metadata\":{\"name\":\"" + name + "\",\"namespace\":\"n\",\"uid\":\"u-" + name + "\","
         + $"\"resourceVersion\":\"{version}\",\"finalizers\":[\"{Job.Finalizer}\"]"
         + "},\"status\":{\"phase\":\"Succeeded\",\"completionTime\":\"2026-01-01T00:00:00Z\"}}";
 
-    static string Event(string type, string name, int version) =>
+    internal static string Event(string type, string name, int version) =>
         $$"""{"type":"{{type}}","object":{{Object(name, version)}} }""" + "\n";
 
     static string Bookmark(int version) =>
@@ -463,14 +483,14 @@ public sealed partial class WatchTests
 
     static Reply Json(string text) => new(200, Encoding.UTF8.GetBytes(text));
 
-    static Reply List(int version, params string[] items) => Json(
+    internal static Reply List(int version, params string[] items) => Json(
         $$"""{"metadata":{"resourceVersion":"{{version}}"},"items":[{{string.Join(',', items)}}]}""");
 
     static Reply Page(string next, params string[] items) => Json(
         $$"""{"metadata":{"resourceVersion":"10","continue":"{{next}}"},"items":[{{string.Join(',', items)}}]}""");
 
     /// <summary>A watch's lines, as ApiServer hands them out.</summary>
-    static Reply Feed(Request request, Reply end, params string[] lines)
+    internal static Reply Feed(Request request, Reply end, params string[] lines)
     {
         if (request.OnLine!(default) is { } refused) return refused;
         foreach (var line in lines)
