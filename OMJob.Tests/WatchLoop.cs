@@ -14,7 +14,7 @@ public sealed partial class WatchTests
     /// Runs an operator from the first wait on. The scripts are for one resource; the other one is empty and silent.
     /// What comes after a script's end is the empty list of version 10 and a watch that says nothing.
     /// </summary>
-    sealed class Loop(bool sockets = false) : IAsyncDisposable
+    internal sealed class Loop(bool sockets = false) : IAsyncDisposable
     {
         readonly CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(WatchTests.Stop);
         readonly ConcurrentQueue<(string What, TimeSpan At)> asked = [];
@@ -160,7 +160,7 @@ public sealed partial class WatchTests
     }
 
     /// <summary>A clock that stands still until it is moved on.</summary>
-    sealed class StepTime : TimeProvider
+    internal sealed class StepTime : TimeProvider
     {
         static readonly DateTimeOffset Start = new(2026, 1, 1, 0, 0, 0, default);
         readonly Lock gate = new();
