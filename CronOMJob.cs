@@ -374,7 +374,8 @@ static class Runs
         }.Bytes();
     }
 
-    static string? Word(JsonNode? node) => node is JsonValue some && some.TryGetValue<string>(out var word) ? word : null;
+    static string? Word(JsonNode? node) =>
+        node is JsonValue some && some.TryGetValue<string>(out var word) ? word : null;
 
     static string? Placeholder(string? variable, string? value, string runId, string name) => (variable, value) switch
     {

@@ -1,4 +1,4 @@
-// The alerts of examples/monitoring.yaml, as Prometheus evaluates them: promtool is part of Debian's package `prometheus`.
+// The alerts of examples/monitoring.yaml, as Prometheus evaluates them: promtool is in Debian's package `prometheus`.
 
 using System.Diagnostics;
 using System.Text.Json.Nodes;
@@ -12,7 +12,7 @@ public sealed class MonitoringTests
 {
     const string Blocked = "OMJobExitHandlerBlocked", Silent = "OMJobWatchSilent", Late = "OMJobPastDeadline";
 
-    /// <summary>Each alert with the series of half an hour, one value a minute, and the minute of its first firing.</summary>
+    /// <summary>Each alert with a series of half an hour, a value a minute, and the minute it fires from.</summary>
     public static TheoryData<string, string, string, int?> Series => new()
     {
         { Blocked, "omjob_blocked{what=\"exit\"}", "0x4 2x26", 10 },
@@ -20,14 +20,15 @@ public sealed class MonitoringTests
         { Blocked, "omjob_blocked{what=\"main\"}", "3x30", null }, // nobody waits for a report yet
         { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "0+60x4 240x26", 12 },
         { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "0+60x30", null },
-        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "60+0x4 240+0x4 480+0x4 720+60x18", null },
+        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "60x4 240x4 480x4 720+60x17", null },
         { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"cronomjobs\"}", "0x30", null }, // no such CRD
         { Late, "omjob_overdue", "0x4 1x26", 10 },
         { Late, "omjob_overdue", "0x4 1x3 0x23", null },
     };
 
     [Theory, MemberData(nameof(Series))]
-    public async Task The_alert_fires_when_it_must_and_not_before(string alert, string series, string values, int? minute)
+    public async Task The_alert_fires_when_it_must_and_not_before(
+        string alert, string series, string values, int? minute)
     {
         var folder = Directory.CreateTempSubdirectory("omjob-alerts-");
         try

@@ -16,7 +16,7 @@ public sealed class Image : IAsyncLifetime
     /// <summary>Nothing can be written there, and /proc and /dev are as a container runtime gives them.</summary>
     const string Start = """
         #!/bin/sh
-        # UID HOME KUBECONFIG, as variables; the operator's flags as arguments.
+        # ROOT, CONFIG, USERS (an ID) and AT (home) are variables; the operator's flags are arguments.
         exec unshare --mount sh -euc '
           mount --bind "$ROOT" "$ROOT"
           mount --rbind /proc "$ROOT/proc"
@@ -53,25 +53,31 @@ public sealed class Image : IAsyncLifetime
         const UnixFileMode all = UnixFileMode.UserRead | UnixFileMode.UserExecute | UnixFileMode.OtherExecute;
         File.SetUnixFileMode(Script, all);
         File.SetUnixFileMode(Path.Combine(Root, "omjob-operator"), all | UnixFileMode.OtherRead);
-        foreach (var path in (string[])[directory.FullName, Root]) File.SetUnixFileMode(path, all | UnixFileMode.UserWrite);
+        foreach (var path in (string[])[directory.FullName, Root])
+            File.SetUnixFileMode(path, all | UnixFileMode.UserWrite);
         Missing = await Shell("unshare", "--mount", "true") is { } refused ? $"no mounts here: {refused}" : null;
     }
 
     /// <summary>The operator in the image as this user, who has that home directory or none.</summary>
-    internal OperatorProcess Run(string kubeconfig, int user, string? home) => new(Script, "/kubeconfig", new Dictionary<string, string>
+    internal OperatorProcess Run(string kubeconfig, int user, string? home)
     {
-        ["ROOT"] = Root,
-        ["CONFIG"] = kubeconfig,
-        ["USERS"] = $"{user}",
-        ["AT"] = home ?? "",
-    });
+        var variables = new Dictionary<string, string>
+        {
+            ["ROOT"] = Root,
+            ["CONFIG"] = kubeconfig,
+            ["USERS"] = $"{user}",
+            ["AT"] = home ?? "",
+        };
+        return new(Script, "/kubeconfig", variables);
+    }
 
     /// <summary>What it said where it failed.</summary>
     static async Task<string?> Shell(string command, params string[] arguments)
     {
         try
         {
-            using var process = Process.Start(new ProcessStartInfo(command, arguments) { RedirectStandardError = true })!;
+            var start = new ProcessStartInfo(command, arguments) { RedirectStandardError = true };
+            using var process = Process.Start(start)!;
             var said = await process.StandardError.ReadToEndAsync();
             await process.WaitForExitAsync();
             return process.ExitCode == 0 ? null : said.ReplaceLineEndings(" ");

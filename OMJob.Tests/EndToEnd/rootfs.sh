@@ -5,7 +5,8 @@
 set -eu
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mirror=$(apt-get indextargets 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' --format '$(REPO_URI)' | head -n 1)
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
+  | head -n 1)
 [ -n "$mirror" ] || { echo "apt knows no Debian mirror" >&2; exit 1; }
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" > "$work/sources.list"
 mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs"
