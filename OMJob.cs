@@ -516,7 +516,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         {
             var held = entries.TryGetValue(seen.Key, out var entry) ? entry.Held.Find(h => h.Key == seen.Key) : null;
             // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
-            if (held is null or Tombstone && Watches.Exists(w => w.HasPassed(seen))) return seen.Key;
+            var late = live is not null && held is null or Tombstone && Watches.Exists(w => w.HasPassed(seen));
+            if (late) return seen.Key;
             entry ??= EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
             if (live is { } at && held is Job same && same.Version == seen.Version)
                 entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = at, Stale = false };
@@ -718,7 +719,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main) metrics.ExitHandlers++;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                See(pod);
+                See(pod, live: reply.Asked);
                 return pod is null ? null : new PodView(pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(entry, name, stop);
@@ -826,7 +827,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     void TakePod(Entry entry, Pod pod, Reply reply)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid && !answer.LostLabels) See(answer);
+        if (answer?.Uid == pod.Uid && !answer.LostLabels) See(answer, live: reply.Asked);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod, entry); // W8: no watch would
         else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
     }
@@ -857,7 +858,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
         {
             // Of one without labels the watch would never tell the end; a stray is asked for each time.
-            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null) See(pod);
+            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null)
+                See(pod, live: reply.Asked);
             lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), null);
             return new PodView(pod) { RetryAt = entry.RetryAt, Asked = reply.Asked };
         }
