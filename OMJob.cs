@@ -1793,9 +1793,11 @@ sealed partial class Json : JsonSerializerContext
 {
     public const int MostDepth = 11_000;
 
-    /// <summary>The pods' security context where the OMJob gives none.</summary>
-    public static readonly JsonElement DefaultSecurity =
-        Parse("""{"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000}""");
+    /// <summary>The pods' security context where the OMJob gives none; Pod Security "restricted" admits it.</summary>
+    public static readonly JsonElement DefaultSecurity = Parse("""
+        {"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000,
+         "seccompProfile":{"type":"RuntimeDefault"}}
+        """);
     public static readonly JsonElement DefaultContainerSecurity =
         Parse("""{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":false,"capabilities":{"drop":["ALL"]}}""");
 

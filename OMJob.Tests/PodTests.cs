@@ -11,7 +11,10 @@ public sealed class PodTests
 {
     const string Name = "omjob.pipelines.openmetadata.org/name", Type = "omjob.pipelines.openmetadata.org/pod-type",
         Uid = "omjob.pipelines.openmetadata.org/uid";
-    const string DefaultSecurity = """{"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000}""";
+    const string DefaultSecurity = """
+        {"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000,
+         "seccompProfile":{"type":"RuntimeDefault"}}
+        """;
     const string ContainerDefaults =
         "\"allowPrivilegeEscalation\":false,\"readOnlyRootFilesystem\":false,\"capabilities\":{\"drop\":[\"ALL\"]}";
 
@@ -219,6 +222,64 @@ public sealed class PodTests
              "runAsUser":7,"readOnlyRootFilesystem":true,"privileged":false}
             """, Container(MainOf(job))["securityContext"]);
         Assert.Null(MainOf(job)["spec"]!["containerSecurityContext"]);
+    }
+
+    /// <summary>The rules of the profile, by hand: the API servers that the tests run on do not enforce them.</summary>
+    [Theory]
+    [InlineData("""{"image":"i"}""")]
+    [InlineData("""{"image":"i","securityContext":{}}""")]
+    [InlineData("""
+        {"image":"i","volumes":[{"name":"v","emptyDir":{}},{"name":"s","secret":{"secretName":"s"}}],
+         "containerSecurityContext":{"readOnlyRootFilesystem":true}}
+        """)]
+    public void Pods_without_a_security_context_pass_the_restricted_profile(string spec)
+    {
+        var job = HandlerRunning().WithMain(spec).WithExit(spec);
+        Assert.Empty(AgainstRestricted(MainOf(job)));
+        Assert.Empty(AgainstRestricted(ExitOf(job)));
+    }
+
+    [Theory]
+    [InlineData("""{"securityContext":{"runAsUser":1000}}""", "runAsNonRoot, seccompProfile")]
+    [InlineData("""{"securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"Unconfined"}}}""",
+        "seccompProfile")]
+    [InlineData("""{"securityContext":{"runAsNonRoot":true,"runAsUser":0,"seccompProfile":{"type":"Localhost"}}}""",
+        "runAsUser")]
+    [InlineData("""{"containerSecurityContext":{"privileged":true,"allowPrivilegeEscalation":true}}""",
+        "privileged, allowPrivilegeEscalation")]
+    [InlineData("""{"containerSecurityContext":{"capabilities":{"drop":["ALL"],"add":["SYS_ADMIN"]}}}""",
+        "capabilities")]
+    [InlineData("""{"containerSecurityContext":{"capabilities":{}}}""", "capabilities")]
+    [InlineData("""{"hostNetwork":true,"volumes":[{"name":"v","hostPath":{"path":"/"}}]}""", "hostNetwork, volumes")]
+    public void What_the_OMJob_asks_for_itself_is_the_clusters_to_refuse(string spec, string refused) =>
+        Assert.Equal(refused, string.Join(", ", AgainstRestricted(MainOf(Pending().WithMain(spec)))));
+
+    /// <summary>The fields by which the restricted profile refuses a pod (Pod Security Standards).</summary>
+    static IEnumerable<string> AgainstRestricted(JsonNode pod)
+    {
+        var (spec, ofPod) = (pod["spec"]!, pod["spec"]!["securityContext"]!);
+        var own = Container(pod)["securityContext"]!;
+        JsonNode? Effective(string field) => own[field] ?? ofPod[field];
+        bool Is(JsonNode? node, bool value) => node?.GetValue<bool>() == value;
+        foreach (var field in (string[])["hostNetwork", "hostPID", "hostIPC"])
+            if (Is(spec[field], true)) yield return field;
+        if (Is(own["privileged"], true)) yield return "privileged";
+        if (!Is(own["allowPrivilegeEscalation"], false)) yield return "allowPrivilegeEscalation";
+        if (!Is(Effective("runAsNonRoot"), true)) yield return "runAsNonRoot";
+        if ((long?)Effective("runAsUser") == 0) yield return "runAsUser";
+        if ((string?)Effective("seccompProfile")?["type"] is not ("RuntimeDefault" or "Localhost"))
+            yield return "seccompProfile";
+        var capabilities = own["capabilities"];
+        if (capabilities?["drop"] is not JsonArray drop || !drop.Any(d => (string?)d == "ALL")
+            || (capabilities["add"] as JsonArray ?? []).Any(a => (string?)a != "NET_BIND_SERVICE"))
+            yield return "capabilities";
+        string[] volumes =
+        [
+            "name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
+            "secret",
+        ];
+        if ((spec["volumes"] as JsonArray ?? []).Any(v => v!.AsObject().Any(f => !volumes.Contains(f.Key))))
+            yield return "volumes";
     }
 
     [Theory]

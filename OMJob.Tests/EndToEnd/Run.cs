@@ -128,7 +128,12 @@ sealed class Run
         AssertJson(new JsonArray([.. Variables(spec, isMain)]), container["env"] ?? new JsonArray());
 
         var security = spec["securityContext"] ?? main["securityContext"]
-            ?? JsonNode.Parse("""{"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}""")!;
+            ?? JsonNode.Parse("""
+                {
+                  "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
+                  "seccompProfile": {"type": "RuntimeDefault"}
+                }
+                """)!;
         AssertJson(security, pod.At("spec", "securityContext"));
         var own = JsonNode.Parse("""
             {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": false, "capabilities": {"drop": ["ALL"]}}
