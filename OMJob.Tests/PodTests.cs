@@ -391,7 +391,10 @@ public sealed class PodTests
             { "tolerations", """[{"key":"a","tolerationSeconds":5,"later":true}]""" },
         { "volumes", """[{"name":"v","ephemeral":{"x":[1.50,null]}}]""" }, { "priorityClassName", "\"high\"" },
         { "affinity", """{"nodeAffinity":{}}""" }, { "initContainers", """[{"name":"i","env":[]}]""" },
-        { "terminationGracePeriodSeconds", "5" }, { "hostAliases", "[]" }, { "nobodyKnowsThis", """{"a":[{}]}""" },
+        { "topologySpreadConstraints", """[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]""" },
+        { "runtimeClassName", "\"gvisor\"" }, { "hostAliases", """[{"ip":"10.0.0.1","hostnames":["om"]}]""" },
+        { "dnsPolicy", "\"None\"" }, { "dnsConfig", """{"nameservers":["10.0.0.2"],"options":[{"name":"ndots"}]}""" },
+        { "terminationGracePeriodSeconds", "5" }, { "nobodyKnowsThis", """{"a":[{}]}""" },
     };
 
     [Theory]
