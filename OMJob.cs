@@ -207,7 +207,8 @@ static class Program
         const string utc = "yyyy-MM-ddTHH:mm:ss.fffZ";
         logging.SetMinimumLevel(settings.LogLevel);
         if (settings.JsonLogs)
-            logging.AddJsonConsole(json => (json.TimestampFormat, json.UseUtcTimestamp) = (utc, true));
+            logging.AddJsonConsole(json =>
+                (json.TimestampFormat, json.UseUtcTimestamp, json.IncludeScopes) = (utc, true, true));
         else
             logging.AddSimpleConsole(text =>
             {
@@ -623,6 +624,10 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         if (key.Kind == Kind.CronOMJob) { await ReconcileCron(key, stop); return; }
         var (entry, job, pods) = Observe(key);
         if (entry is null) return;
+#pragma warning disable CA1727 // JSON logs show these fields with each line, under the names that objects give them.
+        using var fields = log.BeginScope("{namespace}/{omjob} {uid} {phase}",
+            key.Namespace, key.Name, job?.Uid, job?.Status.Phase);
+#pragma warning restore CA1727
         foreach (var pod in pods)
         {
             if (Protocol.Stray(job, pod) is null) continue;

@@ -37,6 +37,26 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
+    public async Task In_JSON_each_line_about_an_OMJob_has_its_name_namespace_UID_and_phase_and_no_env_value()
+    {
+        var process = await Ns.Operator("--log-format", "json");
+        var job = new JobBuilder("logged").With("mainPodSpec.env", """[{"name": "config", "value": "s3cret"}]""");
+        await Ns.Create(job);
+        await Ns.Ends(job, "Succeeded");
+        await Eventually.True("the end is logged", () => process.Log.Contains("\"To\":\"Succeeded\""));
+        var lines = process.Log.Split('\n').Where(l => l.Contains($"{Ns.Name}/logged: ")).ToList();
+        var phases = lines.Select(line =>
+        {
+            var fields = Json.Object(line).Items("Scopes").Single();
+            Assert.Equal(("logged", Ns.Name), (fields.Text("omjob"), fields.Text("namespace")));
+            Assert.Equal(job.Uid, fields.Text("uid"));
+            return fields.Text("phase");
+        });
+        Assert.Equal(["Pending", "Running", "ExitHandlerRunning"], phases.Distinct());
+        Assert.DoesNotContain("s3cret", process.Log);
+    }
+
+    [Fact]
     public async Task F6_uninstalled_it_lets_go_of_every_object()
     {
         var process = await Ns.Operator();
