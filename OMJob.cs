@@ -770,7 +770,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
         var path = Paths.Of(job.Key) + "/status";
-        var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status), MediaTypes.Merge);
+        var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status, Now), MediaTypes.Merge);
         if (!TakeJob(entry, job, await Call(patch, stop))) return;
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
@@ -1281,7 +1281,7 @@ static class Protocol
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
     static long Attempts(Job job, Clocks clocks) =>
-        1 + Math.Clamp(job.BackoffLimit ?? clocks.ExitHandlerRetries, 0, 1000);
+        1 + (job.BackoffLimit ?? clocks.ExitHandlerRetries);
 
     public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
 }
@@ -1507,6 +1507,8 @@ sealed record JobStatus(Phase Phase)
     public DateTimeOffset? CompletionTime { get; init; }
     public string? Message { get; init; }
     public int? ExitCode { get; init; }
+    /// <summary>When condition MainPodFinished became True, in seconds of the epoch; 0: not yet, or not known.</summary>
+    public uint MainFinished { get; init; }
 
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
     public string MainWords => Message is not { Length: > 0 } message
@@ -1537,8 +1539,104 @@ sealed record JobStatus(Phase Phase)
             Message = status.Text("message"),
             ExitCode = status.Number("mainPodExitCode") is { } code
                 ? (int)Math.Clamp(code, int.MinValue, int.MaxValue) : null,
+            MainFinished = (uint)Math.Clamp(status.Get("conditions").Items()
+                .FirstOrDefault(c => c.Text("type") == Conditions.Main && c.Text("status") == "True")
+                .Time("lastTransitionTime")?.ToUnixTimeSeconds() ?? 0, 0, uint.MaxValue),
         };
     }
+}
+
+/// <summary>
+/// status.conditions, for people and tools: all of it follows from the rest of the status, and nothing is decided by
+/// it, for CRDs that do not list it prune it.
+/// </summary>
+static class Conditions
+{
+    public const string Main = "MainPodFinished", Handler = "ExitHandlerFinished", Finished = "Finished";
+
+    public static JsonArray Of(Job job, JobStatus status, DateTimeOffset now)
+    {
+        var (mainOver, over) = (status.Phase >= Phase.ExitHandlerRunning, status.Phase.IsFinished());
+        var began = status.MainFinished > 0 ? DateTimeOffset.FromUnixTimeSeconds(status.MainFinished) : now;
+        var words = HandlerWords(status);
+        return
+        [
+            One(Main, mainOver, began, MainReason(status), status.MainWords),
+            One(Handler, over, status.CompletionTime, HandlerReason(status), words),
+            One(Finished, over, status.CompletionTime, Reason(status), status.Message ?? ""),
+        ];
+
+        JsonNode One(string type, bool holds, DateTimeOffset? since, string reason, string message) => new JsonObject
+        {
+            ["type"] = type,
+            ["status"] = holds ? "True" : "False",
+            ["observedGeneration"] = job.Generation,
+            ["lastTransitionTime"] = Text.Time(holds ? since : job.Created),
+            ["reason"] = reason,
+            ["message"] = message,
+        };
+    }
+
+    /// <summary>Why it ended as it did: of a failed run the first thing that failed. Else where it stands.</summary>
+    public static string Reason(JobStatus status) => status.Phase switch
+    {
+        Phase.Succeeded => "Succeeded",
+        Phase.ExitHandlerRunning => HandlerReason(status) == "Blocked" ? "Blocked" : $"{status.Phase}",
+        Phase.Failed when status.ExitCode == 0 => $"ExitHandler{HandlerReason(status)}",
+        _ => MainReason(status),
+    };
+
+    public static string MainReason(JobStatus status) => status.MainWords switch
+    {
+        _ when status.ExitCode == 0 => "Succeeded",
+        _ when status.GivenUp is not null => "Stopping",
+        var words when Starts(words, JobStatus.Stopped + "did not start") => "NotStarted",
+        var words when Starts(words, JobStatus.Stopped + "ran past") => "DeadlineExceeded",
+        var words when Starts(words, "Main pod ") => Ending(words["Main pod ".Length..],
+            status.Phase < Phase.ExitHandlerRunning ? $"{status.Phase}" : "Unknown"),
+        _ => "Unknown",
+    };
+
+    static string HandlerReason(JobStatus status) => HandlerWords(status) is { Length: > 0 } words
+        ? Ending(words, status.Phase == Phase.ExitHandlerRunning ? "Running" : "Unknown")
+        : status.Phase.IsFinished() ? "NoExitHandler"
+        : status.Phase == Phase.ExitHandlerRunning ? "Running" : "Waiting";
+
+    /// <summary>What the message says of the exit handler.</summary>
+    static string HandlerWords(JobStatus status) =>
+        (status.Message ?? "")[Math.Min(status.MainWords.Length + 2, status.Message?.Length ?? 0)..] is var words
+        && Starts(words, "exit handler ") ? words["exit handler ".Length..] : "";
+
+    /// <summary>One word for how a pod ended, by how its message begins.</summary>
+    static string Ending(string words, string otherwise) => words switch
+    {
+        _ when Starts(words, "succeeded") => "Succeeded",
+        _ when Starts(words, "is blocked") => "Blocked",
+        _ when Starts(words, "attempt ") => "Retrying",
+        _ when Starts(words, "cannot be created") => "Refused",
+        _ when Starts(words, "cannot run: the namespace") => "NamespaceTerminating",
+        _ when Starts(words, "did not end") => "DeadlineExceeded",
+        _ when Starts(words, "was lost") => "Lost",
+        _ when Starts(words, "was deleted") => "Deleted",
+        _ when Starts(words, "was not created") => "NotStarted",
+        _ when Starts(words, "was stopped") || words.EndsWith("after the OMJob was deleted", StringComparison.Ordinal)
+            => "Stopped",
+        _ when Starts(words, "failed with exit code") => Word(words) ?? "ExitCode",
+        _ when Starts(words, "failed") => Word(words) ?? "Failed",
+        _ => otherwise,
+    };
+
+    /// <summary>The first reason in parentheses; the one after it where it says that nothing is known.</summary>
+    static string? Word(string words)
+    {
+        words = words.Replace("(ContainerStatusUnknown; ", "(", StringComparison.Ordinal);
+        var at = words.IndexOf('(', StringComparison.Ordinal) + 1;
+        var end = at;
+        while (end < words.Length && char.IsAsciiLetterOrDigit(words[end])) end++;
+        return at == 0 || at == end ? null : char.ToUpperInvariant(words[at]) + words[(at + 1)..end];
+    }
+
+    static bool Starts(string words, string start) => words.StartsWith(start, StringComparison.Ordinal);
 }
 
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
@@ -1556,7 +1654,9 @@ sealed record Job : Held
     public bool HasExitSpec { get; init; }
     public TimeSpan Ttl { get; init; }
     public TimeSpan? ActiveDeadline { get; init; }
-    public long? BackoffLimit { get; init; }
+    public int? BackoffLimit { get; init; }
+    /// <summary>Of the spec; 0: unknown.</summary>
+    public long Generation { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
     /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
@@ -1676,7 +1776,7 @@ sealed record StatusDetails(string? Name, string? Kind, List<StatusCause>? Cause
 sealed record StatusCause(string? Reason, string? Message, string? Field);
 
 sealed record ObjectMeta(
-    string? Name, string? Namespace, string? Uid, string? ResourceVersion,
+    string? Name, string? Namespace, string? Uid, string? ResourceVersion, long? Generation,
     DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
     Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
 
@@ -1708,7 +1808,8 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
             Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
             ActiveDeadline = Spec.Number("activeDeadlineSeconds") is { } most ? Text.Seconds(most) : null,
-            BackoffLimit = Spec.Number("exitHandlerBackoffLimit"),
+            BackoffLimit = Spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null,
+            Generation = meta.Generation ?? 0,
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
             Cron = cron is null ? null : new Key(ns, cron.Name!, Kind.CronOMJob),
@@ -1970,7 +2071,7 @@ static class Bodies
     public static byte[] DropFinalizer(Pod pod) =>
         Metadata(pod.Uid, null, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
 
-    public static byte[] Status(Job job, JobStatus status) => new JsonObject
+    public static byte[] Status(Job job, JobStatus status, DateTimeOffset now) => new JsonObject
     {
         ["metadata"] = new JsonObject { ["resourceVersion"] = job.Version },
         ["status"] = new JsonObject
@@ -1982,6 +2083,8 @@ static class Bodies
             ["completionTime"] = Text.Time(status.CompletionTime),
             ["message"] = status.Message,
             ["mainPodExitCode"] = status.ExitCode,
+            ["observedGeneration"] = job.Generation,
+            ["conditions"] = Conditions.Of(job, status, now),
         },
     }.Bytes();
 

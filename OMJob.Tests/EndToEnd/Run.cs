@@ -69,6 +69,9 @@ sealed class Run
         Assert.Equal(mains > 0, Phases.Contains("Running"));
         Assert.Equal(Job.At("spec", "exitHandlerSpec") is not null, Phases.Contains("ExitHandlerRunning"));
         IsTime(Job.Text("status", "completionTime"));
+        Assert.All(Job.Items("status", "conditions"), c => Assert.Equal("True", c.Text("status")));
+        Assert.Equal(["MainPodFinished", "ExitHandlerFinished", "Finished"],
+            Job.Items("status", "conditions").Select(c => c.Text("type")));
         if (mains > 0) IsTime(Job.Text("status", "startTime"));
         foreach (var exit in Exits) CheckMainWasOver(exit);
         if (adopted) return;

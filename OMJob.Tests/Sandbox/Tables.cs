@@ -255,8 +255,11 @@ static class Tables
     static JsonNode? Cell(JsonObject o, string path, string type, DateTimeOffset now)
     {
         JsonNode? node = o;
-        foreach (Match step in Regex.Matches(path, @"\.([^.\[]+)|\['([^']+)'\]|\[(\d+)\]"))
-            node = step.Groups[3].Success
+        foreach (Match step in Regex.Matches(path,
+            """\.([^.\[]+)|\['([^']+)'\]|\[(\d+)\]|\[\?\(@\.(\w+)=="([^"]*)"\)\]"""))
+            node = step.Groups[4].Success
+                ? (node as JsonArray)?.FirstOrDefault(i => i.Text(step.Groups[4].Value) == step.Groups[5].Value)
+                : step.Groups[3].Success
                 ? (node as JsonArray)?.ElementAtOrDefault(int.Parse(step.Groups[3].Value, CultureInfo.InvariantCulture))
                 : node.At(step.Groups[1].Success ? step.Groups[1].Value : step.Groups[2].Value);
         if (node is null) return null;
