@@ -124,7 +124,8 @@ public sealed class ConditionTests
         {
             var job = HandlerRunning().With("conditions", conditions is null ? null : JsonNode.Parse(conditions));
             Assert.Equal(new Decision(Act.Wait), Protocol.Decide(
-                job.Job, Main.Exited(0), APod.ExitPod().Running().CreatedAt(-5), Moment.Now, Moment.Clocks) with { Wake = null });
+                job.Job, Main.Exited(0), APod.ExitPod().Running().CreatedAt(-5), Moment.Now, Moment.Clocks) with
+            { Wake = null });
         }
     }
 }
