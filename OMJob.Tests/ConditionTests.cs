@@ -114,7 +114,8 @@ public sealed class ConditionTests
         var job = HandlerRunning().With("conditions", over["conditions"]!.DeepClone());
         var ended = Written(job, Main.Exited(0), APod.ExitPod().Exited(0), 20);
         Assert.Equal(Moment.Stamp(1), Time(ended, "MainPodFinished"));
-        Assert.Equal((Moment.Stamp(20), Moment.Stamp(20)), (Time(ended, "ExitHandlerFinished"), Time(ended, "Finished")));
+        Assert.Equal(Moment.Stamp(20), Time(ended, "ExitHandlerFinished"));
+        Assert.Equal(Moment.Stamp(20), Time(ended, "Finished"));
     }
 
     [Fact]
