@@ -446,7 +446,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
                 log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}",
                     watch.Path, ns, name, e.Path);
-                return new JobObject(new(name, ns, null, null, null, null, null, null, null, null), default, default);
+                return new JobObject(
+                    new(name, ns, null, null, null, null, null, null, null, null, null), default, default);
             }
         }
 
