@@ -53,7 +53,7 @@ public sealed class FuzzTests
         foreach (var main in (PodView[])[PodView.Unknown, PodView.Absent, APod.MainPod().Exited(1), APod.MainPod()])
         {
             var step = Protocol.Decide(job, main, PodView.Absent, Moment.Now, Moment.Clocks);
-            if (step.Status is { } status) Bodies.Status(job, status);
+            if (step.Status is { } status) Bodies.Status(job, status, Moment.Now);
         }
         Try(json, () => OMJobs.Pods.Build(job, PodType.Main));
         Try(json, () => OMJobs.Pods.Build(job, PodType.ExitHandler));
