@@ -1574,7 +1574,7 @@ static class Conditions
             ["observedGeneration"] = job.Generation,
             ["lastTransitionTime"] = Text.Time(holds ? since : job.Created),
             ["reason"] = reason,
-            ["message"] = message,
+            ["message"] = message.Length > 0 ? message : reason, // some API servers refuse an empty text
         };
     }
 

@@ -47,7 +47,7 @@ public sealed class ConditionTests
         {
             var all = After(AnOMJob.Running(), main, PodView.Unknown);
             Assert.Equal("True " + expected, all["MainPodFinished"]);
-            Assert.Equal("False Running: ", all["ExitHandlerFinished"]);
+            Assert.Equal("False Running: Running", all["ExitHandlerFinished"]);
             Assert.StartsWith("False ExitHandlerRunning: ", all["Finished"], StringComparison.Ordinal);
         }
     }
@@ -81,8 +81,8 @@ public sealed class ConditionTests
     {
         var started = After(Pending(), Main, PodView.Unknown);
         Assert.Equal("False Running: Main pod was still running", started["MainPodFinished"]);
-        Assert.Equal("False Waiting: ", started["ExitHandlerFinished"]);
-        Assert.Equal("False Running: ", started["Finished"]);
+        Assert.Equal("False Waiting: Waiting", started["ExitHandlerFinished"]);
+        Assert.Equal("False Running: Running", started["Finished"]);
         var retried = After(HandlerRunning(), Main.Exited(0), APod.ExitPod().Exited(7), 600);
         Assert.Equal("False Retrying: attempt 1 failed with exit code 7", retried["ExitHandlerFinished"]);
     }
@@ -100,7 +100,7 @@ public sealed class ConditionTests
     public void G18_without_an_exit_handler_all_ends_at_once()
     {
         var all = After(AnOMJob.Running().WithoutExitHandler(), Main.Exited(0), PodView.Unknown);
-        Assert.Equal("True NoExitHandler: ", all["ExitHandlerFinished"]);
+        Assert.Equal("True NoExitHandler: NoExitHandler", all["ExitHandlerFinished"]);
         Assert.Equal("True Succeeded: Main pod succeeded", all["Finished"]);
     }
 
