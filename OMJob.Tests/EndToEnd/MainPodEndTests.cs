@@ -113,7 +113,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task G7_never_started_it_is_given_up_at_the_start_deadline()
     {
-        await Ns.Operator("--start-deadline", "2s");
+        await Ns.Operator("--start-deadline", "8s");
         var job = new JobBuilder("unpulled").Main("waiting", "ImagePullBackOff Back-off pulling image none");
         await Ns.Create(job);
         // 137 is what a kubelet reports for a container that it never had.

@@ -139,7 +139,7 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
     public async Task StartAsync()
     {
         await self.Register();
-        running = Task.WhenAll(WatchPods(), self.RenewLease(stop.Token));
+        running = Task.WhenAll(WatchPods(), BindLeftOver(), self.RenewLease(stop.Token));
     }
 
     async Task WatchPods()
@@ -178,6 +178,24 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             // The API server is away, or just starting, and would not show us this pod again.
             await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
             await Bind(pod);
+        }
+    }
+
+    /// <summary>A pod whose binding was refused once may never be shown by the watch again.</summary>
+    async Task BindLeftOver()
+    {
+        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(5));
+        while (await timer.WaitForNextTickAsync(stop.Token))
+        {
+            try
+            {
+                foreach (var pod in await api.List("/api/v1/pods?fieldSelector=spec.nodeName="))
+                    if (pod.At("metadata", "deletionTimestamp") is null) await Bind(pod);
+            }
+            catch (Exception e) when (ApiException.Passes(e) && !stop.IsCancellationRequested)
+            {
+                // The API server is away: the next time.
+            }
         }
     }
 
