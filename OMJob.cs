@@ -1091,9 +1091,9 @@ static class Protocol
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
-        if (!pod.BelongsTo(job) && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
         if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
-            return NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's");
+            return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
+                : NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
             if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
