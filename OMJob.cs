@@ -402,6 +402,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             foreach (var held in missing.ToArray()) Bury(held);
         }
         (watch.Version, watch.Heard) = (version, time.GetTimestamp());
+        // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
+        if (seen.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
         watch.Synced.TrySetResult();
         return reply;
 
@@ -423,32 +425,53 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             var path = $"{watch.Path}limit=500{page}";
             var reply = await Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(60) }, stop);
             if (!reply.Ok) return (reply, null);
-            if (ReadList(reply, watch) is not { Metadata.ResourceVersion: { } version } list)
+            if (Items(reply.Body) is not ({ ResourceVersion: { } version } meta, var items))
                 return (new Reply(0, []) { Fault = "the list cannot be read" }, null);
-            foreach (var item in list.Items) await take(item);
-            next = list.Metadata.Continue ?? "";
+            foreach (var item in items)
+                if (ReadItem(reply.Body.AsSpan(item), watch) is { } found) await take(found);
+            next = meta.Continue ?? "";
             if (next.Length == 0) return (reply, version);
         }
     }
 
-    /// <summary>A list; where that cannot be read, object by object: one must not hide the others.</summary>
-    IList? ReadList(Reply reply, Watch watch)
+    /// <summary>A list's metadata and where its items stand in the text; null where it is no whole list.</summary>
+    static (ListMeta? Meta, List<Range> Items)? Items(byte[] list)
     {
-        if (reply.Read(watch.ListType) is IList whole) return whole;
-        if (reply.Read(Json.Default.RawList) is not { } raw) return null;
-        return new ListOf<IApiObject>(raw.Metadata, [.. (raw.Items ?? []).Select(One).OfType<IApiObject>()]);
-
-        IApiObject? One(JsonElement item)
+        var (meta, items) = ((ListMeta?)null, new List<Range>());
+        var reader = new Utf8JsonReader(list, new() { MaxDepth = Json.MostDepth });
+        try
         {
-            try { return (IApiObject?)item.Deserialize(watch.ItemType); }
-            catch (JsonException e) // the path tells no value
+            if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject) return null;
+            while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             {
-                var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
-                log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}",
-                    watch.Path, ns, name, e.Path);
-                return new JobObject(
-                    new(name, ns, null, null, null, null, null, null, null, null, null), default, default);
+                var (isMeta, isItems) = (reader.ValueTextEquals("metadata"u8), reader.ValueTextEquals("items"u8));
+                reader.Read();
+                if (isMeta) meta = JsonSerializer.Deserialize(ref reader, Json.Default.ListMeta);
+                else if (!isItems || reader.TokenType != JsonTokenType.StartArray) reader.Skip();
+                else
+                    while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+                    {
+                        var start = (int)reader.TokenStartIndex;
+                        reader.Skip();
+                        items.Add(start..(int)reader.BytesConsumed);
+                    }
             }
+            return (meta, items);
+        }
+        catch (JsonException) { return null; }
+    }
+
+    /// <summary>One of a list's items; one that cannot be read must not hide the others.</summary>
+    IApiObject? ReadItem(ReadOnlySpan<byte> text, Watch watch)
+    {
+        try { return (IApiObject?)JsonSerializer.Deserialize(text, watch.ItemType); }
+        catch (JsonException e) // the path tells no value
+        {
+            var item = JsonSerializer.Deserialize(text, Json.Default.JsonElement);
+            var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
+            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", watch.Path, ns, name, e.Path);
+            return new JobObject(
+                new(name, ns, null, null, null, null, null, null, null, null, null), default, default);
         }
 
         static string? Named(JsonElement item, string field)
@@ -536,7 +559,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             if (held is not null) entry.Held.Remove(held);
             entry.Held.Add(seen.After(held, live));
             entries[seen.Key] = entry;
-            Queue.Add(entry.Key);
+            Queue.Add(entry.Key, first: seen is Pod);
+            Forget(entry);
             return seen.Key;
         }
     }
@@ -559,8 +583,20 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 entry.Held[entry.Held.IndexOf(job)] = job with { SeenLive = null };
                 entry.RetryAt = Now + Backoff(++entry.Vanished, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
             }
-            Queue.Add(entry.Key);
+            Queue.Add(entry.Key, first: gone.Key.Kind == Kind.Pod);
         }
+    }
+
+    /// <summary>Lets go of pods that nothing will be done about any more: retained runs are most of what is there.</summary>
+    void Forget(Entry entry)
+    {
+        if (entry.Job is not { HasFinalizer: false } job || !job.Status.Phase.IsFinished()) return;
+        foreach (var pod in entry.Held.OfType<Pod>().Where(pod => pod.IsSettled).ToArray())
+        {
+            entry.Held.Remove(pod);
+            entries.Remove(pod.Key);
+        }
+        entry.Held.TrimExcess();
     }
 
     Entry EntryFor(Key key)
@@ -921,7 +957,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message)
             ? last : null;
         var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
-        if (about is Job job) about = job with { Spec = default };
+        if (about is Job job) about = job with { Spec = [] };
         fact = again ?? fact with { First = now, Name = name, About = about };
         entry.LastFact = fact = fact with { Count = count, Last = now };
         if (!facts.Writer.TryWrite(fact))
@@ -1140,9 +1176,8 @@ static class Protocol
     public static Decision? Stray(Job? job, Pod pod)
     {
         if (pod.JobUid is null) return null; // not ours to judge
-        var settled = pod is { HasFinalizer: false } && (pod.PhaseOver || pod.Deleting);
         if (job?.Uid != pod.JobUid)
-            return settled ? null : Remove("belongs to an OMJob that is gone", null);
+            return pod.IsSettled ? null : Remove("belongs to an OMJob that is gone", null);
         if (pod.Name == Pods.MainName(job))
             // Whatever the clocks say here: where they ended it, they were another process's.
             return job.Status.Phase < Phase.ExitHandlerRunning || pod.PhaseOver || pod.Deleting
@@ -1151,7 +1186,7 @@ static class Protocol
                 : Remove("runs after the end of its run was recorded", new("StrayPodDeleted",
                     $"Deleted main pod {pod.Name}: the end of the run was already recorded", true));
         var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
-        return current || settled ? null : Remove("is not the current attempt", null);
+        return current || pod.IsSettled ? null : Remove("is not the current attempt", null);
 
         Decision Remove(string why, Fact? fact) => pod.HasFinalizer
             ? new(Act.ReleasePod, why) { Pod = pod }
@@ -1343,7 +1378,9 @@ static class Pods
         "serviceAccountName", "imagePullSecrets", "env",
     ];
 
-    public static string MainName(Job job) => job.Status.MainPodName ?? Names.Fit(job.Name, 58, "omjob") + "-main";
+    public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
+
+    public static string MainName(string job) => Names.Fit(job, 58, "omjob") + "-main";
 
     public static string ExitName(Job job) => job.Status.ExitPodName ?? ExitName(job.Name, 1);
 
@@ -1366,11 +1403,12 @@ static class Pods
     public static byte[] Build(Job job, PodType type)
     {
         var exit = type == PodType.ExitHandler;
-        var main = job.Spec.Get("mainPodSpec");
-        var own = exit ? job.Spec.Get("exitHandlerSpec") : main;
+        var given = job.ReadSpec();
+        var main = given.Get("mainPodSpec");
+        var own = exit ? given.Get("exitHandlerSpec") : main;
         JsonElement Inherited(string name) =>
-            own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } given
-            ? given : main.Get(name).OrNothing();
+            own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
+            ? itself : main.Get(name).OrNothing();
         var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked
             ? asked : Json.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
@@ -1382,7 +1420,7 @@ static class Pods
         spec.Give("serviceAccountName", Inherited("serviceAccountName"));
         spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
         spec.Give("securityContext", security);
-        if (!exit) spec.Give("activeDeadlineSeconds", job.Spec.Get("activeDeadlineSeconds")); // H6: main only
+        if (!exit) spec.Give("activeDeadlineSeconds", given.Get("activeDeadlineSeconds")); // H6: main only
         spec["containers"] = new JsonArray(container);
         var meta = new JsonObject
         {
@@ -1651,7 +1689,8 @@ sealed record Job : Held
     public bool Deleting { get; init; }
     public string[] Finalizers { get; init; } = [];
     public JobStatus Status { get; init; } = new(Phase.Pending);
-    public JsonElement Spec { get; init; }
+    /// <summary>The spec as JSON text; empty where it is not kept.</summary>
+    public byte[] Spec { get; init; } = [];
     public bool HasExitSpec { get; init; }
     public TimeSpan Ttl { get; init; }
     public TimeSpan? ActiveDeadline { get; init; }
@@ -1673,6 +1712,8 @@ sealed record Job : Held
     public bool Orphaning { get; init; }
 
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
+    /// <summary>Reads the spec anew each time.</summary>
+    public JsonElement ReadSpec() => Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
     public override bool IsGone => Deleting && Finalizers.Length == 0;
     /// <summary>Newer than what was seen live is as good as live.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>
@@ -1717,6 +1758,8 @@ sealed record Pod : Held
     public DateTimeOffset? OverSeen { get; init; }
 
     public bool Deleting => DeletionTimestamp is not null;
+    /// <summary>It is over or going by itself, and nothing of ours holds it.</summary>
+    public bool IsSettled => !HasFinalizer && (PhaseOver || Deleting);
     public DateTimeOffset? DeletionRequested => DeletionTimestamp - Text.Seconds(GracePeriod ?? 0);
     /// <summary>D3: one that lost owner reference and labels, both, is known by the main pods' finalizer.</summary>
     public bool BelongsTo(Job job) =>
@@ -1747,21 +1790,10 @@ interface IApiObject
     Held? ToHeld(DateTimeOffset now);
 }
 
-interface IList
-{
-    ListMeta Metadata { get; }
-    IEnumerable<IApiObject> Items { get; }
-}
-
 interface IWatchEvent
 {
     string? Type { get; }
     IApiObject? Object { get; }
-}
-
-sealed record ListOf<T>(ListMeta Metadata, List<T>? Items) : IList where T : class, IApiObject
-{
-    IEnumerable<IApiObject> IList.Items => Items ?? [];
 }
 
 sealed record WatchEvent<T>(string? Type, T? Object) : IWatchEvent where T : class
@@ -1769,7 +1801,6 @@ sealed record WatchEvent<T>(string? Type, T? Object) : IWatchEvent where T : cla
     IApiObject? IWatchEvent.Object => Object as IApiObject;
 }
 
-sealed record RawList(ListMeta Metadata, List<JsonElement>? Items);
 sealed record ListMeta(string? ResourceVersion, string? Continue);
 sealed record OwnerReference(string? ApiVersion, string? Kind, string? Name, string? Uid, bool? Controller);
 sealed record StatusObject(string? Reason, string? Message, int? Code, StatusDetails? Details);
@@ -1795,7 +1826,15 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var end = status.CompletionTime ?? meta.CreationTimestamp;
         var cron = meta.OwnerReferences?.Find(
             o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion, Name: not null });
+        var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
+        // Most that is held are runs that are over: their pods' names follow from their own.
+        if (finished && !finalizers.Contains(Job.Finalizer))
+            status = status with
+            {
+                MainPodName = status.MainPodName == Pods.MainName(name) ? null : status.MainPodName,
+                ExitPodName = status.ExitPodName == Pods.ExitName(name, 1) ? null : status.ExitPodName,
+            };
         return new()
         {
             Key = new(ns, name),
@@ -1803,9 +1842,10 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Version = version,
             Created = meta.CreationTimestamp ?? default,
             Deleting = meta.DeletionTimestamp is not null,
-            Finalizers = meta.Finalizers ?? [],
+            Finalizers = finalizers,
             Status = status,
-            Spec = finished ? default : Spec,
+            Spec = finished || Spec.ValueKind == JsonValueKind.Undefined
+                ? [] : JsonMarshal.GetRawUtf8Value(Spec).ToArray(),
             HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
             Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
             ActiveDeadline = Spec.Number("activeDeadlineSeconds") is { } most ? Text.Seconds(most) : null,
@@ -1888,10 +1928,7 @@ sealed record ContainerTerminated(int ExitCode, string? Reason, DateTimeOffset? 
 /// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = MostDepth, Converters = [typeof(ApiTime)])]
-[JsonSerializable(typeof(RawList))]
-[JsonSerializable(typeof(ListOf<JobObject>))]
-[JsonSerializable(typeof(ListOf<PodObject>))]
-[JsonSerializable(typeof(ListOf<CronObject>))]
+[JsonSerializable(typeof(ListMeta))]
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
 [JsonSerializable(typeof(WatchEvent<PodObject>))]
 [JsonSerializable(typeof(WatchEvent<CronObject>))]
@@ -2010,7 +2047,7 @@ static class Text
 static class Secrets
 {
     /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat.</summary>
-    public static string Redact(string words, Job? job) => Redact(words, job?.Spec ?? default);
+    public static string Redact(string words, Job? job) => Redact(words, job?.ReadSpec() ?? default);
 
     public static string Redact(string words, JsonElement omJobSpec)
     {
@@ -2056,6 +2093,8 @@ static class Paths
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
 {
+    static readonly string Host = Environment.MachineName; // asks the system each time
+
     /// <summary>A patch of one metadata field, refused for another UID (422) or, if given, version (409).</summary>
     public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
     {
@@ -2117,7 +2156,7 @@ static class Bodies
         ["lastTimestamp"] = Text.Time(fact.Last),
         ["source"] = new JsonObject { ["component"] = "omjob-operator" },
         ["reportingComponent"] = "omjob-operator",
-        ["reportingInstance"] = Environment.MachineName,
+        ["reportingInstance"] = Host,
     }.Bytes();
 
     public static byte[] EventCount(Fact fact) =>
@@ -2128,39 +2167,45 @@ static class Bodies
 
 /// <summary>
 /// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
-/// while it is worked on comes back after Done.
+/// while it is worked on comes back after Done. Urgent ones come first: what has begun, before what is new.
 /// </summary>
 sealed class WorkQueue(TimeProvider time)
 {
-    sealed class Slot
+    sealed class Slot(Key key, long number) : IComparable<Slot>
     {
-        public bool Ready, Working, Again;
+        public readonly Key Key = key;
+        public bool Ready, Urgent, Working, Again;
         public long Since; // timestamp of the Add that it is worked on for
-        public long Wake = long.MaxValue; // timestamp; only the earliest counts
+        public long Wake = long.MaxValue; // timestamp
+        public int CompareTo(Slot? other) => (Wake, number).CompareTo((other!.Wake, other.Number));
+        long Number => number;
     }
 
     readonly Lock gate = new();
     readonly Dictionary<Key, Slot> slots = [];
-    readonly Channel<Key> ready = Channel.CreateUnbounded<Key>();
-    readonly PriorityQueue<Key, long> timers = new();
+    readonly Queue<Slot> urgent = [], others = []; // a slot that became urgent is in both
+    readonly Channel<bool> ready = Channel.CreateUnbounded<bool>(); // as many as are in both
+    readonly SortedSet<Slot> timers = []; // those that have a Wake
     readonly Channel<bool> sooner = Channel.CreateBounded<bool>(1);
+    long made;
 
-    public int Depth => ready.Reader.Count;
+    public int Depth { get { lock (gate) return slots.Values.Count(s => s.Ready); } }
 
-    public void Add(Key key)
+    public void Add(Key key, bool first = false)
     {
         lock (gate)
         {
             var slot = SlotOf(key);
             if (slot.Working) slot.Again = true;
-            else if (!slot.Ready)
-            {
-                (slot.Ready, slot.Since) = (true, time.GetTimestamp());
-                ready.Writer.TryWrite(key);
-            }
+            if (slot.Working || (slot.Ready && (slot.Urgent || !first))) return;
+            if (!slot.Ready) slot.Since = time.GetTimestamp();
+            (slot.Ready, slot.Urgent) = (true, first);
+            (first ? urgent : others).Enqueue(slot);
+            ready.Writer.TryWrite(true);
         }
     }
 
+    /// <summary>Wakes the key then, or at an earlier time that was set; not if it is taken before.</summary>
     public void AddAfter(Key key, TimeSpan delay)
     {
         if (delay <= TimeSpan.Zero) { Add(key); return; }
@@ -2170,24 +2215,26 @@ sealed class WorkQueue(TimeProvider time)
             var at = time.GetTimestamp() + (long)ticks;
             var slot = SlotOf(key);
             if (at >= slot.Wake) return;
-            slot.Wake = at;
-            if (!timers.TryPeek(out _, out var first) || at < first) sooner.Writer.TryWrite(true);
-            timers.Enqueue(key, at);
+            Wake(slot, at);
+            if (timers.Min == slot) sooner.Writer.TryWrite(true);
         }
     }
 
-    /// <summary>The next key, or null once stopped.</summary>
+    /// <summary>The next key, or null once stopped. Its time is forgotten: who takes it sets it anew.</summary>
     public async Task<Key?> Take(CancellationToken stop)
     {
         while (!stop.IsCancellationRequested)
         {
-            try
-            {
-                if (!ready.Reader.TryRead(out var key)) key = await ready.Reader.ReadAsync(stop);
-                lock (gate) (slots[key].Ready, slots[key].Working) = (false, true);
-                return key;
-            }
+            try { await ready.Reader.ReadAsync(stop); }
             catch (OperationCanceledException) { return null; }
+            lock (gate)
+            {
+                var slot = (urgent.Count > 0 ? urgent : others).Dequeue();
+                if (!slot.Ready) continue; // taken as an urgent one
+                (slot.Ready, slot.Working) = (false, true);
+                Wake(slot, long.MaxValue);
+                return slot.Key;
+            }
         }
         return null;
     }
@@ -2202,7 +2249,7 @@ sealed class WorkQueue(TimeProvider time)
             var slot = slots[key];
             var again = slot.Again;
             (slot.Working, slot.Again) = (false, false);
-            if (again) Add(key);
+            if (again) Add(key, first: true);
             else if (slot.Wake == long.MaxValue) slots.Remove(key);
         }
     }
@@ -2230,43 +2277,47 @@ sealed class WorkQueue(TimeProvider time)
         lock (gate)
         {
             var now = time.GetTimestamp();
-            while (timers.TryPeek(out var key, out var at))
+            while (timers.Min is { } slot)
             {
-                var seconds = (at - now) / (double)time.TimestampFrequency;
-                if (at > now) return TimeSpan.FromSeconds(Math.Clamp(seconds, 0.001, 3600));
-                timers.Dequeue();
-                if (!slots.TryGetValue(key, out var slot) || slot.Wake != at) continue; // an earlier one came first
-                slot.Wake = long.MaxValue;
-                Add(key);
+                var seconds = (slot.Wake - now) / (double)time.TimestampFrequency;
+                if (slot.Wake > now) return TimeSpan.FromSeconds(Math.Clamp(seconds, 0.001, 3600));
+                Wake(slot, long.MaxValue);
+                Add(slot.Key);
             }
             return TimeSpan.FromHours(1);
         }
     }
 
+    void Wake(Slot slot, long at)
+    {
+        if (slot.Wake != long.MaxValue) timers.Remove(slot);
+        slot.Wake = at;
+        if (at != long.MaxValue) timers.Add(slot);
+    }
+
     Slot SlotOf(Key key)
     {
-        if (!slots.TryGetValue(key, out var slot)) slots[key] = slot = new Slot();
+        if (!slots.TryGetValue(key, out var slot)) slots[key] = slot = new Slot(key, made++);
         return slot;
     }
 }
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
 sealed class Watch(
-    Kind kind, string path, string ns, JsonTypeInfo listType, JsonTypeInfo itemType, JsonTypeInfo eventType)
+    Kind kind, string path, string ns, JsonTypeInfo itemType, JsonTypeInfo eventType)
 {
     public Kind Kind { get; } = kind;
     /// <summary>With a query to which parameters can be added.</summary>
     public string Path { get; } = path;
-    public JsonTypeInfo ListType { get; } = listType;
     public JsonTypeInfo ItemType { get; } = itemType;
     public JsonTypeInfo EventType { get; } = eventType;
 
     public static Watch Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
-        Json.Default.ListOfPodObject, Json.Default.PodObject, Json.Default.WatchEventPodObject);
+        Json.Default.PodObject, Json.Default.WatchEventPodObject);
     public static Watch Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
-        Json.Default.ListOfJobObject, Json.Default.JobObject, Json.Default.WatchEventJobObject);
+        Json.Default.JobObject, Json.Default.WatchEventJobObject);
     public static Watch Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
-        Json.Default.ListOfCronObject, Json.Default.CronObject, Json.Default.WatchEventCronObject);
+        Json.Default.CronObject, Json.Default.WatchEventCronObject);
 
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
     public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Key)

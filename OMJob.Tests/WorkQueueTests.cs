@@ -10,7 +10,7 @@ namespace OMJobs.Tests;
 
 public sealed class WorkQueueTests : IDisposable
 {
-    static readonly Key A = new("data", "a"), B = new("data", "b");
+    static readonly Key A = new("data", "a"), B = new("data", "b"), C = new("data", "c");
     static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
 
     readonly VirtualTime time = new();
@@ -110,11 +110,10 @@ public sealed class WorkQueueTests : IDisposable
         time.Advance(10);
         Assert.Equal(A, await Take());
         queue.Done(A);
-        await Armed(50); // what is left of the first
+        Assert.Equal(0, Held);
         queue.AddAfter(B, TimeSpan.FromSeconds(100));
-        time.Advance(50);
-        await Armed(50);
-        time.Advance(50);
+        await Armed(100);
+        time.Advance(100);
         Assert.Equal(B, await Take());
         Assert.Equal(0, queue.Depth);
     }
@@ -136,16 +135,64 @@ public sealed class WorkQueueTests : IDisposable
     }
 
     [Fact]
-    public async Task An_event_does_not_cancel_a_wake()
+    public async Task Who_takes_a_key_before_its_time_sets_the_time_anew()
     {
         _ = queue.RunTimers(stop.Token);
         queue.AddAfter(A, TimeSpan.FromSeconds(5));
+        await Armed(5);
         queue.Add(A);
         Assert.Equal(A, await Take());
+        queue.AddAfter(A, TimeSpan.FromSeconds(7));
         queue.Done(A);
-        await Armed(5);
         time.Advance(5);
+        await Armed(2);
+        Assert.Equal(0, queue.Depth);
+        time.Advance(2);
         Assert.Equal(A, await Take());
+    }
+
+    [Fact]
+    public async Task Times_that_are_not_to_come_any_more_are_not_kept()
+    {
+        for (var i = 0; i < 100; i++)
+        {
+            queue.AddAfter(A, TimeSpan.FromHours(1));
+            queue.Add(A);
+            Assert.Equal(A, await Take());
+            queue.Done(A);
+        }
+        Assert.Equal(0, Held);
+        Assert.Equal(0, Timed);
+    }
+
+    [Fact]
+    public async Task What_has_begun_comes_before_what_is_new()
+    {
+        queue.Add(A);
+        queue.Add(B);
+        queue.Add(C, first: true);
+        Assert.Equal(3, queue.Depth);
+        Assert.Equal(C, await Take());
+        queue.Add(C); // while it is worked on
+        queue.Done(C);
+        Assert.Equal(C, await Take());
+        queue.Add(B, first: true); // it waits already
+        Assert.Equal(B, await Take());
+        Assert.Equal(A, await Take());
+        Assert.Equal(0, queue.Depth);
+    }
+
+    [Fact]
+    public async Task A_key_that_became_urgent_comes_once()
+    {
+        queue.Add(A);
+        queue.Add(A, first: true);
+        queue.Add(A, first: true);
+        Assert.Equal(A, await Take());
+        queue.Done(A);
+        queue.Add(B);
+        Assert.Equal(B, await Take());
+        Assert.Equal(0, queue.Depth);
     }
 
     [Theory]
@@ -240,9 +287,12 @@ public sealed class WorkQueueTests : IDisposable
         Assert.Equal(0, Held);
     }
 
-    /// <summary>How many keys the queue remembers; nothing but memory shows it.</summary>
-    int Held => ((ICollection)typeof(WorkQueue).GetField("slots", BindingFlags.NonPublic | BindingFlags.Instance)!
-        .GetValue(queue)!).Count;
+    /// <summary>How many keys the queue remembers, and how many times; nothing but memory shows it.</summary>
+    int Held => Count("slots");
+    int Timed => Count("timers");
+
+    int Count(string field) => ((ICollection)typeof(WorkQueue)
+        .GetField(field, BindingFlags.NonPublic | BindingFlags.Instance)!.GetValue(queue)!).Count;
 
     async Task<Key?> Take() => await queue.Take(stop.Token).WaitAsync(Limit, TestContext.Current.CancellationToken);
 
