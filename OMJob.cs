@@ -273,6 +273,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         public DateTimeOffset RetryAt; // no pod is created before then
         public bool NamespaceAsked;
         public long DeleteSlot; // timestamp; 0: none taken
+        public DateTimeOffset? Due; // when an unfinished job is to go on by itself
+        public long MainOver; // timestamp; 0: the main pod's end has not been seen, or its exit handler is there
         public Fact? LastFact;
         public Job? Job => Held.OfType<Job>().FirstOrDefault();
     }
@@ -285,7 +287,9 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     readonly Metrics metrics = new();
     long nextDelete; // timestamp; TTL deletes are paced from here
 
-    internal WorkQueue Queue { get; } = new(time);
+    readonly HashSet<Key> failed = []; // keys that are worked on and met an error
+
+    internal WorkQueue Queue => field ??= new(time, metrics);
     internal List<Watch> Watches { get; } = [];
     DateTimeOffset Now => clock.Now;
 
@@ -401,7 +405,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 && watch.Covers(h.Key) && !seen.Contains(h.Key) && !Versions.Newer(h.Version, version!));
             foreach (var held in missing.ToArray()) Bury(held);
         }
-        (watch.Version, watch.Heard) = (version, time.GetTimestamp());
+        (watch.Version, watch.Heard, watch.LastEvent) = (version, time.GetTimestamp(), Now);
         // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
         if (seen.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
         watch.Synced.TrySetResult();
@@ -422,7 +426,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         for (var next = ""; ;)
         {
             var page = next.Length == 0 ? "" : $"&continue={Uri.EscapeDataString(next)}";
-            var path = $"{watch.Path}limit=500{page}";
+            var path = $"{watch.Path}limit=250{page}"; // at most about 2 MB
             var reply = await Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(60) }, stop);
             if (!reply.Ok) return (reply, null);
             if (Items(reply.Body) is not ({ ResourceVersion: { } version } meta, var items))
@@ -496,7 +500,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
     Reply? Take(Watch watch, ReadOnlyMemory<byte> line)
     {
-        (watch.Connected, watch.Heard) = (true, time.GetTimestamp());
+        (watch.Connected, watch.Heard, watch.LastEvent) = (true, time.GetTimestamp(), Now);
         if (line.IsEmpty) return null; // the stream is open
         try
         {
@@ -506,7 +510,6 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
             }
             var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
-            metrics.LastEvent = Now;
             if (change?.Type != "BOOKMARK") See(Read(change?.Object, watch), change?.Type == "DELETED");
             watch.Version = change?.Object?.Metadata?.ResourceVersion ?? watch.Version;
         }
@@ -553,7 +556,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             if (seen is Job job && held?.Uid != job.Uid)
             {
                 (entry.Refusals, entry.Vanished, entry.RetryAt) = (0, 0, default);
-                (entry.NamespaceAsked, entry.DeleteSlot) = (false, 0);
+                (entry.NamespaceAsked, entry.DeleteSlot, entry.Due, entry.MainOver) = (false, 0, null, 0);
             }
             NoteRun(held as Job, seen as Job);
             if (held is not null) entry.Held.Remove(held);
@@ -638,21 +641,23 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     {
         while (await Queue.Take(stop) is { } key)
         {
-            try
-            {
-                metrics.Reconciles++;
-                await Reconcile(key, cut);
-            }
+            var start = time.GetTimestamp();
+            try { await Reconcile(key, cut); }
             catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
 #pragma warning disable CA1031 // A bug met by one object must not stop the others; an exception never decides a phase.
             catch (Exception e)
 #pragma warning restore CA1031
             {
-                metrics.Errors++;
                 log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
-                Queue.AddAfter(key, TimeSpan.FromSeconds(30));
+                TryAgain(key, TimeSpan.FromSeconds(30));
             }
             finally { Queue.Done(key); }
+            var controller = Metrics.Label("controller", key.Kind == Kind.OMJob ? "omjob" : "cronomjob");
+            bool error;
+            lock (gate) error = failed.Remove(key);
+            metrics.Count(Metrics.Reconciles, $"{controller},{Metrics.Label("result", error ? "error" : "success")}");
+            if (error) metrics.Count(Metrics.Errors, controller);
+            metrics.Observe(Metrics.ReconcileTime, controller, time.GetElapsedTime(start));
         }
     }
 
@@ -695,6 +700,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             {
                 case Act.Wait:
                     entry.Failures = 0;
+                    entry.Due = job.Status.Phase.IsFinished() ? null : decision.Wake;
                     if (decision.Wake is { } wake) Queue.AddAfter(entry.Key, wake - Now);
                     return;
                 case Act.AskJob:
@@ -759,7 +765,9 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 Tell(entry, job, main
                     ? new("MainPodCreated", $"Created main pod {name}")
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
-                if (!main) metrics.ExitHandlers++;
+                if (!main && entry.MainOver != 0)
+                    metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(entry.MainOver));
+                if (!main) entry.MainOver = 0;
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
                 See(pod, live: reply.Asked);
                 return pod is null ? null : new PodView(pod);
@@ -808,11 +816,17 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
         var path = Paths.Of(job.Key) + "/status";
         var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status, Now), MediaTypes.Merge);
+        var seen = time.GetTimestamp();
         if (!TakeJob(entry, job, await Call(patch, stop))) return;
+        if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning) entry.MainOver = seen;
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
-        if (from != to && to.IsFinished()) metrics.Finished(to);
+        if (from == Phase.ExitHandlerRunning && Conditions.Attempt(job.Status, decision.Status) is { } outcome)
+            metrics.Count(Metrics.ExitHandlers, Metrics.Label("outcome", outcome));
+        if (from != to && to.IsFinished())
+            metrics.Count(Metrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
+                + Metrics.Label("reason", Conditions.Reason(decision.Status)));
         if (decision.Fact is { } fact) Tell(entry, job, fact);
     }
 
@@ -922,12 +936,18 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     void Retry(Entry entry, Reply reply)
     {
         entry.Failures++;
-        metrics.Errors++;
         var (key, words) = (entry.Key, Secrets.Redact(reply.Words, entry.Job));
         if (int.IsPow2(entry.Failures))
             log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, words);
         var delay = Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
-        Queue.AddAfter(entry.Key, reply.RetryAfter ?? delay);
+        TryAgain(entry.Key, reply.RetryAfter ?? delay);
+    }
+
+    void TryAgain(Key key, TimeSpan delay)
+    {
+        lock (gate) failed.Add(key);
+        metrics.Count(Metrics.Retries, WorkQueue.Label);
+        Queue.AddAfter(key, delay);
     }
 
     /// <summary>Doubling from <paramref name="first"/> to <paramref name="most"/>, the last fifth at random.</summary>
@@ -942,11 +962,43 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var took = time.GetElapsedTime(sent);
         if (reply.Date is { } date && clock.Hear(date, took)) RequeueSchedules();
         reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
-        metrics.Request(request.Method.Method, reply.Code);
+        var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
+        metrics.Count(Metrics.Requests,
+            $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
         return reply;
     }
 
     void Log(Key key, string what) => log.LogInformation("{Namespace}/{Name}: {What}", key.Namespace, key.Name, what);
+
+    /// <summary>What is counted at the time when it is asked for.</summary>
+    internal IEnumerable<(string Name, string Labels, double Value)> Gauges()
+    {
+        List<(string, string, double)> gauges = [(Metrics.Depth, WorkQueue.Label, Queue.Depth)];
+        lock (gate)
+        {
+            var jobs = entries.Where(e => e.Key.Kind == Kind.OMJob).Select(e => (e.Value, e.Value.Job?.Status.Phase));
+            var counts = new int[(int)Phase.Failed + 1];
+            var (main, exit, late) = (0, 0, 0);
+            foreach (var (entry, phase) in jobs)
+            {
+                if (phase is not { } at) continue;
+                counts[(int)at]++;
+                if (at.IsFinished()) continue;
+                if (entry.Refusals > 0 && at == Phase.ExitHandlerRunning) exit++;
+                else if (entry.Refusals > 0) main++;
+                if (Now > entry.Due + TimeSpan.FromMinutes(1)) late++;
+            }
+            foreach (var phase in Enum.GetValues<Phase>())
+                gauges.Add((Metrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
+            gauges.Add((Metrics.Blocked, Metrics.Label("what", "main"), main));
+            gauges.Add((Metrics.Blocked, Metrics.Label("what", "exit"), exit));
+            gauges.Add((Metrics.Overdue, "", late));
+        }
+        foreach (var watch in Watches)
+            gauges.Add((Metrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
+                + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent.ToUnixTimeSeconds()));
+        return gauges;
+    }
 
     // ----- events
 
@@ -1636,6 +1688,12 @@ static class Conditions
         _ => "Unknown",
     };
 
+    /// <summary>How an exit handler's attempt ended between these; null: none did.</summary>
+    public static string? Attempt(JobStatus before, JobStatus after) =>
+        after.Phase == Phase.ExitHandlerRunning
+            ? before.ExitPodName is null || before.ExitPodName == after.ExitPodName ? null : "failed"
+            : HandlerReason(after) switch { "Succeeded" => "succeeded", "NoExitHandler" => null, _ => "failed" };
+
     static string HandlerReason(JobStatus status) => HandlerWords(status) is { Length: > 0 } words
         ? Ending(words, status.Phase == Phase.ExitHandlerRunning ? "Running" : "Unknown")
         : status.Phase.IsFinished() ? "NoExitHandler"
@@ -2169,13 +2227,16 @@ static class Bodies
 /// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
 /// while it is worked on comes back after Done. Urgent ones come first: what has begun, before what is new.
 /// </summary>
-sealed class WorkQueue(TimeProvider time)
+sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
 {
+    public static readonly string Label = Metrics.Label("name", "omjob");
+
     sealed class Slot(Key key, long number) : IComparable<Slot>
     {
         public readonly Key Key = key;
         public bool Ready, Urgent, Working, Again;
         public long Since; // timestamp of the Add that it is worked on for
+        public long Taken; // timestamp
         public long Wake = long.MaxValue; // timestamp
         public int CompareTo(Slot? other) => (Wake, number).CompareTo((other!.Wake, other.Number));
         long Number => number;
@@ -2199,6 +2260,7 @@ sealed class WorkQueue(TimeProvider time)
             if (slot.Working) slot.Again = true;
             if (slot.Working || (slot.Ready && (slot.Urgent || !first))) return;
             if (!slot.Ready) slot.Since = time.GetTimestamp();
+            if (!slot.Ready) metrics?.Count(Metrics.Adds, Label);
             (slot.Ready, slot.Urgent) = (true, first);
             (first ? urgent : others).Enqueue(slot);
             ready.Writer.TryWrite(true);
@@ -2231,7 +2293,8 @@ sealed class WorkQueue(TimeProvider time)
             {
                 var slot = (urgent.Count > 0 ? urgent : others).Dequeue();
                 if (!slot.Ready) continue; // taken as an urgent one
-                (slot.Ready, slot.Working) = (false, true);
+                (slot.Ready, slot.Working, slot.Taken) = (false, true, time.GetTimestamp());
+                metrics?.Observe(Metrics.QueueTime, Label, time.GetElapsedTime(slot.Since, slot.Taken));
                 Wake(slot, long.MaxValue);
                 return slot.Key;
             }
@@ -2249,6 +2312,7 @@ sealed class WorkQueue(TimeProvider time)
             var slot = slots[key];
             var again = slot.Again;
             (slot.Working, slot.Again) = (false, false);
+            metrics?.Observe(Metrics.WorkTime, Label, time.GetElapsedTime(slot.Taken));
             if (again) Add(key, first: true);
             else if (slot.Wake == long.MaxValue) slots.Remove(key);
         }
@@ -2319,6 +2383,7 @@ sealed class Watch(
     public static Watch Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
         Json.Default.CronObject, Json.Default.WatchEventCronObject);
 
+    public string Namespace => ns;
     public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
     public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Key)
         && Version is { } version && !Versions.Newer(seen.Version, version);
@@ -2331,6 +2396,8 @@ sealed class Watch(
     /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>
     public long Turned { get; set; }
     public long Heard { get; set; }
+    /// <summary>The server's last word by its own clock.</summary>
+    public DateTimeOffset LastEvent { get; set; } = DateTimeOffset.UnixEpoch;
     public long Lost { get; set; }
 }
 
@@ -2726,43 +2793,91 @@ sealed class ApiServer : IDisposable
 
 // --------------------------------------------------------------------------------------------------------- endpoints
 
-/// <summary>Counters for /metrics.</summary>
+/// <summary>Series for /metrics; the names that are not ours are client-go's and controller-runtime's.</summary>
 sealed class Metrics
 {
-    readonly Lock gate = new();
-    readonly SortedDictionary<(string Method, int Code), long> requests = [];
-    long succeeded, failed;
-    public long Reconciles, Errors, ExitHandlers; // approximate under races, which is good enough for rates
-    public DateTimeOffset LastEvent { get; set; }
+    public const string Finished = "omjob_finished_total", ExitHandlers = "omjob_exit_handlers_total",
+        ExitHandlerLatency = "omjob_exit_handler_latency_seconds", Jobs = "omjob_jobs", Blocked = "omjob_blocked",
+        Overdue = "omjob_overdue", LastEvent = "omjob_watch_last_event_timestamp_seconds",
+        Reconciles = "controller_runtime_reconcile_total", Errors = "controller_runtime_reconcile_errors_total",
+        ReconcileTime = "controller_runtime_reconcile_time_seconds", Depth = "workqueue_depth",
+        Adds = "workqueue_adds_total", Retries = "workqueue_retries_total",
+        QueueTime = "workqueue_queue_duration_seconds", WorkTime = "workqueue_work_duration_seconds",
+        Requests = "rest_client_requests_total";
 
-    public void Finished(Phase phase) =>
-        Interlocked.Increment(ref phase == Phase.Succeeded ? ref succeeded : ref failed);
-    public void Request(string method, int code)
+    static readonly (string Name, string Type, string Help)[] Families =
+    [
+        (Finished, "counter", "OMJobs that ended, by outcome and the reason of condition Finished."),
+        (ExitHandlers, "counter", "Attempts of exit handlers that ended."),
+        (ExitHandlerLatency, "histogram", "From the main pod's end, once seen, to the exit handler pod."),
+        (Jobs, "gauge", "OMJobs by phase."),
+        (Blocked, "gauge", "OMJobs whose main or exit pod the API server refuses to create for now."),
+        (Overdue, "gauge", "OMJobs that are a minute past a deadline by which they should have gone on."),
+        (LastEvent, "gauge", "When a watch last heard of the API server; 0: never."),
+        (Reconciles, "counter", "Keys reconciled, by result."),
+        (Errors, "counter", "Reconciles that are tried again after an error."),
+        (ReconcileTime, "histogram", "How long a reconcile took, its requests included."),
+        (Depth, "gauge", "Keys waiting for a worker."),
+        (Adds, "counter", "Keys that were put into the queue."),
+        (Retries, "counter", "Keys that were put into the queue after an error."),
+        (QueueTime, "histogram", "How long a key waited for a worker."),
+        (WorkTime, "histogram", "How long a worker had a key."),
+        (Requests, "counter", "Requests to the API server, by method and status code."),
+    ];
+    static readonly double[] Bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+    readonly Lock gate = new();
+    readonly SortedDictionary<(string Name, string Labels), double> values = [];
+    readonly SortedDictionary<(string Name, string Labels), (long[] Counts, double Sum)> histograms = [];
+
+    public static string Label(string name, string value) => $"{name}=\"{value}\"";
+
+    public void Count(string name, string labels = "") => Add(name, labels, 1);
+
+    public void Add(string name, string labels, double value)
     {
-        lock (gate) requests[(method, code)] = requests.GetValueOrDefault((method, code)) + 1;
+        lock (gate) values[(name, labels)] = values.GetValueOrDefault((name, labels)) + value;
     }
 
-    /// <summary>Prometheus text.</summary>
-    public string Render(int queueDepth)
+    public void Observe(string name, string labels, TimeSpan took)
+    {
+        lock (gate)
+        {
+            var (counts, sum) = histograms.TryGetValue((name, labels), out var held) ? held
+                : (new long[Bounds.Length + 1], 0);
+            var at = Array.FindIndex(Bounds, bound => took.TotalSeconds <= bound);
+            counts[at < 0 ? Bounds.Length : at]++;
+            histograms[(name, labels)] = (counts, sum + took.TotalSeconds);
+        }
+    }
+
+    /// <summary>Prometheus text. The gauges are counted when they are asked for.</summary>
+    public string Render(IEnumerable<(string Name, string Labels, double Value)> gauges)
     {
         var text = new StringBuilder();
-        void Series(string name, string type, string help, params IEnumerable<(string Labels, long Value)> values)
+        void Line(string name, string labels, double value) => text.Append(CultureInfo.InvariantCulture,
+            $"{name}{(labels.Length == 0 ? "" : $"{{{labels}}}")} {value}\n");
+        lock (gate)
         {
-            text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
-            foreach (var (labels, value) in values)
-                text.Append(CultureInfo.InvariantCulture, $"{name}{labels} {value}\n");
+            var all = gauges.Concat(values.Select(v => (v.Key.Name, v.Key.Labels, v.Value)))
+                .ToLookup(v => v.Name, v => (v.Labels, v.Value));
+            foreach (var (name, type, help) in Families)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
+                foreach (var (labels, value) in all[name]) Line(name, labels, value);
+                foreach (var (key, (counts, sum)) in histograms.Where(h => h.Key.Name == name))
+                {
+                    var (labels, below) = (key.Labels.Length == 0 ? "" : key.Labels + ",", 0L);
+                    for (var i = 0; i < counts.Length; i++)
+                    {
+                        var bound = i == Bounds.Length ? "+Inf" : Bounds[i].ToString(CultureInfo.InvariantCulture);
+                        Line(name + "_bucket", labels + Label("le", bound), below += counts[i]);
+                    }
+                    Line(name + "_sum", key.Labels, sum);
+                    Line(name + "_count", key.Labels, below);
+                }
+            }
         }
-        Series("controller_runtime_reconcile_total", "counter", "Keys reconciled.", ("", Reconciles));
-        Series("controller_runtime_reconcile_errors_total", "counter", "Reconciles that are tried again.",
-            ("", Errors));
-        Series("workqueue_depth", "gauge", "Keys waiting for a worker.", ("", queueDepth));
-        lock (gate) Series("rest_client_requests_total", "counter", "Requests to the API server; code 0: no answer.",
-            requests.Select(r => ($"{{code=\"{r.Key.Code}\",method=\"{r.Key.Method}\"}}", r.Value)));
-        Series("omjob_finished_total", "counter", "OMJobs that ended.",
-            ("{outcome=\"succeeded\"}", succeeded), ("{outcome=\"failed\"}", failed));
-        Series("omjob_exit_handlers_total", "counter", "Exit handler pods created.", ("", ExitHandlers));
-        Series("omjob_watch_last_event_timestamp_seconds", "gauge", "When the last watch event came.",
-            ("", Math.Max(0, LastEvent.ToUnixTimeSeconds())));
         return text.ToString();
     }
 }
@@ -2834,7 +2949,7 @@ sealed class Endpoints : IDisposable
     {
         "/health" => Say(Unhealthy()),
         "/ready" => Say(Unready()),
-        "/metrics" => (200, metrics.Render(op.Queue.Depth)),
+        "/metrics" => (200, metrics.Render(op.Gauges())),
         _ => (404, "not found\n"),
     };
 

@@ -32,8 +32,65 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Equal(HttpStatusCode.OK, await process.Health("health"));
         Assert.Equal(HttpStatusCode.OK, await process.Health("ready"));
         Assert.Equal(HttpStatusCode.OK, await process.Health("metrics"));
-        Assert.Contains("# TYPE ", await process.Metrics());
         await process.Stop();
+    }
+
+    [Fact]
+    public async Task Its_metrics_tell_what_became_of_each_OMJob_and_promtool_finds_no_fault_in_them()
+    {
+        var process = await Ns.Operator("--exit-handler-retries", "0");
+        JobBuilder good = new("good"), bad = new("bad", "exit 3"), unhandled = new("unhandled", exit: "exit 7"),
+            running = new("running", "sleep 600");
+        foreach (var job in (JobBuilder[])[good, bad, unhandled, running]) await Ns.Create(job);
+        await Ns.Ends(good, "Succeeded");
+        await Ns.Ends(bad, "Failed");
+        await Ns.Ends(unhandled, "Failed");
+        await Ns.Phase(running, "Running");
+        await Eventually.True("the last reconcile is counted", async () =>
+            (await process.Metrics()).Contains("omjob_jobs{phase=\"Running\"} 1\n"));
+        var lines = (await process.Metrics()).Split('\n');
+        Assert.Superset(new HashSet<string>
+        {
+            "omjob_finished_total{outcome=\"succeeded\",reason=\"Succeeded\"} 1",
+            "omjob_finished_total{outcome=\"failed\",reason=\"ExitCode\"} 1",
+            "omjob_finished_total{outcome=\"failed\",reason=\"ExitHandlerExitCode\"} 1",
+            "omjob_exit_handlers_total{outcome=\"succeeded\"} 2",
+            "omjob_exit_handlers_total{outcome=\"failed\"} 1",
+            "omjob_exit_handler_latency_seconds_count 3",
+            "omjob_jobs{phase=\"Succeeded\"} 1",
+            "omjob_jobs{phase=\"Failed\"} 2",
+            "omjob_blocked{what=\"exit\"} 0",
+            "omjob_overdue 0",
+        }, lines.ToHashSet());
+        foreach (var resource in (string[])["pods", "omjobs", "cronomjobs"])
+        {
+            var heard = lines.Single(l => l.StartsWith($"omjob_watch_last_event_timestamp_seconds{{resource=\"{resource}\","));
+            var age = DateTimeOffset.UtcNow.ToUnixTimeSeconds() - double.Parse(heard.Split(' ')[1]);
+            Assert.InRange(age, -5, 120);
+        }
+        foreach (var name in (string[])["controller_runtime_reconcile_total{controller=\"omjob\",result=\"success\"}",
+            "controller_runtime_reconcile_time_seconds_bucket{controller=\"omjob\",le=\"+Inf\"}",
+            "workqueue_adds_total{name=\"omjob\"}", "workqueue_queue_duration_seconds_count{name=\"omjob\"}",
+            "workqueue_work_duration_seconds_count{name=\"omjob\"}", "workqueue_depth{name=\"omjob\"}",
+            "rest_client_requests_total{code=\"201\",method=\"POST\"}"])
+            Assert.Contains(lines, l => l.StartsWith(name + " "));
+        await Promtool.Run(string.Join('\n', lines), "check", "metrics");
+    }
+
+    [Fact]
+    public async Task A_blocked_exit_handler_is_a_metric_until_it_is_created()
+    {
+        var process = await Ns.Operator();
+        var job = new JobBuilder("blocked", "sleep 2");
+        await Ns.Create(job);
+        await Ns.Phase(job, "Running");
+        var quotas = Paths.Core(Ns.Name, "resourcequotas");
+        await Ns.Api.Create(quotas, Json.Object("""{"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}"""));
+        await Eventually.True("it is counted", async () =>
+            (await process.Metrics()).Contains("omjob_blocked{what=\"exit\"} 1\n"));
+        await Ns.Api.Delete($"{quotas}/none");
+        await Ns.Ends(job, "Succeeded");
+        Assert.Contains("omjob_blocked{what=\"exit\"} 0\n", await process.Metrics());
     }
 
     [Fact]

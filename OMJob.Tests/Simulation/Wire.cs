@@ -97,7 +97,7 @@ sealed partial class World
                     """{"kind":"Pod","causes":[{"reason":"x"}]}"""),
                 _ => Refusal(500, "InternalError", "failed calling webhook \\\"deny.example\\\": refused"),
             };
-        if (path.Contains("limit=500")) path = Relist(path);
+        if (path.Contains("limit=250")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
         ServingLate = Ticks - request.Issued > In(10);
         var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
@@ -121,7 +121,7 @@ sealed partial class World
         if (Calm) return path;
         if (Random.NextDouble() < plan.Faults.Stale && !path.Contains("continue="))
             path += $"&resourceVersionMatch=Exact&resourceVersion={Past()}";
-        return plan.Faults.SmallPages ? path.Replace("limit=500", "limit=1") : path;
+        return plan.Faults.SmallPages ? path.Replace("limit=250", "limit=1") : path;
     }
 
     long Past() => Math.Max(compacted, Store.Version - Random.Next(25));

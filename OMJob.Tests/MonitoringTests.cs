@@ -1,0 +1,95 @@
+// The alerts of examples/monitoring.yaml, as Prometheus evaluates them: promtool is in Debian's package `prometheus`.
+
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+using OMJobs.Sandbox;
+
+public sealed class MonitoringTests
+{
+    const string Blocked = "OMJobExitHandlerBlocked", Silent = "OMJobWatchSilent", Late = "OMJobPastDeadline";
+
+    /// <summary>Each alert with a series of half an hour, a value a minute, and the minute it fires from.</summary>
+    public static TheoryData<string, string, string, int?> Series => new()
+    {
+        { Blocked, "omjob_blocked{what=\"exit\"}", "0x4 2x26", 10 },
+        { Blocked, "omjob_blocked{what=\"exit\"}", "0x4 1x3 0x4 1x3 0x15", null }, // each time it was over soon
+        { Blocked, "omjob_blocked{what=\"main\"}", "3x30", null }, // nobody waits for a report yet
+        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "0+60x4 240x26", 12 },
+        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "0+60x30", null },
+        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"pods\"}", "60x4 240x4 480x4 720+60x17", null },
+        { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"cronomjobs\"}", "0x30", null }, // no such CRD
+        { Late, "omjob_overdue", "0x4 1x26", 10 },
+        { Late, "omjob_overdue", "0x4 1x3 0x23", null },
+    };
+
+    [Theory, MemberData(nameof(Series))]
+    public async Task The_alert_fires_when_it_must_and_not_before(
+        string alert, string series, string values, int? minute)
+    {
+        var folder = Directory.CreateTempSubdirectory("omjob-alerts-");
+        try
+        {
+            var rules = Path.Combine(folder.FullName, "rules.json");
+            await File.WriteAllTextAsync(rules, Rules().ToJsonString(), TestContext.Current.CancellationToken);
+            await Promtool("check", "rules", rules);
+            var checks = new JsonArray();
+            foreach (var (at, fires) in (IEnumerable<(int, bool)>)[(29, minute is not null),
+                .. minute is { } first ? [(first - 1, false), (first, true)] : ((int, bool)[])[]])
+                checks.Add((JsonNode)new JsonObject
+                {
+                    ["expr"] = $"count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}})",
+                    ["eval_time"] = $"{at}m",
+                    ["exp_samples"] = fires ? new JsonArray(new JsonObject { ["labels"] = "{}", ["value"] = 1 }) : [],
+                });
+            var test = Path.Combine(folder.FullName, "test.json");
+            var input = new JsonObject { ["series"] = series, ["values"] = values };
+            await File.WriteAllTextAsync(test, new JsonObject
+            {
+                ["rule_files"] = new JsonArray(rules),
+                ["evaluation_interval"] = "1m",
+                ["tests"] = new JsonArray(new JsonObject
+                {
+                    ["interval"] = "1m",
+                    ["input_series"] = new JsonArray(input),
+                    ["promql_expr_test"] = checks,
+                }),
+            }.ToJsonString(), TestContext.Current.CancellationToken);
+            await Promtool("test", "rules", test);
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    /// <summary>What the PrometheusRule gives to Prometheus.</summary>
+    static JsonNode Rules() => Sandbox.Json.Yaml(File.ReadAllText(Repository.File("examples/monitoring.yaml")))
+        .Single(d => (string?)d["kind"] == "PrometheusRule")["spec"]!;
+
+    static Task Promtool(params string[] arguments) => Tests.Promtool.Run("", arguments);
+}
+
+/// <summary>Prometheus' own judge of metrics and rules; the test is skipped where it is not installed.</summary>
+static class Promtool
+{
+    public static async Task Run(string input, params string[] arguments)
+    {
+        using var promtool = new Process
+        {
+            StartInfo = new("promtool", arguments)
+            { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true },
+        };
+        try { promtool.Start(); }
+        catch (System.ComponentModel.Win32Exception) { Assert.Skip("promtool is not installed"); }
+        var said = promtool.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        var complained = promtool.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await promtool.StandardInput.WriteAsync(input);
+        promtool.StandardInput.Close();
+        await promtool.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.True(promtool.ExitCode == 0, await said + await complained);
+    }
+}
