@@ -52,8 +52,10 @@ public class Cluster : IAsyncLifetime
 
     internal Task<TestNamespace> NewNamespace() => TestNamespace.Create(this, NewName());
 
-    /// <summary>A kubeconfig of the operator's service account, for the API server itself or for a proxy.</summary>
-    internal string Kubeconfig(string? server = null)
+    /// <summary>
+    /// A kubeconfig of the operator's service account or of who has that token, for the API server itself or a proxy.
+    /// </summary>
+    internal string Kubeconfig(string? server = null, string? ofAnother = null)
     {
         var cluster = new JsonObject { ["server"] = server ?? Api.Server.ToString() };
         if (server?.StartsWith("http:") != true)
@@ -67,7 +69,7 @@ public class Cluster : IAsyncLifetime
             ["kind"] = "Config",
             ["clusters"] = new JsonArray(new JsonObject { ["name"] = "c", ["cluster"] = cluster }),
             ["users"] = new JsonArray(
-                new JsonObject { ["name"] = "u", ["user"] = new JsonObject { ["token"] = token } }),
+                new JsonObject { ["name"] = "u", ["user"] = new JsonObject { ["token"] = ofAnother ?? token } }),
             ["contexts"] = new JsonArray(
                 new JsonObject { ["name"] = "x", ["context"] = new JsonObject { ["cluster"] = "c", ["user"] = "u" } }),
             ["current-context"] = "x",
@@ -117,7 +119,13 @@ public class Cluster : IAsyncLifetime
         await Api.Apply(deploy.Where(d => d.Text("kind") != "Deployment"));
         await Eventually.True("OMJobs are served", async () => await Api.Find(Paths.OMJobs("default")) is not null);
         var account = deploy.Single(d => d.Text("kind") == "ServiceAccount");
-        var path = $"{Paths.Core(account.Text("metadata", "namespace")!, "serviceaccounts")}/{account.Name()}/token";
+        return await Token(account.Text("metadata", "namespace")!, account.Name());
+    }
+
+    /// <summary>A token of a service account.</summary>
+    internal async Task<string> Token(string ns, string account)
+    {
+        var path = $"{Paths.Core(ns, "serviceaccounts")}/{account}/token";
         var request = new JsonObject
         {
             ["apiVersion"] = "authentication.k8s.io/v1",
