@@ -590,7 +590,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         }
     }
 
-    /// <summary>Lets go of pods that nothing will be done about any more: retained runs are most of what is there.</summary>
+    /// <summary>Lets go of pods that need nothing any more: retained runs are most of what is there.</summary>
     void Forget(Entry entry)
     {
         if (entry.Job is not { HasFinalizer: false } job || !job.Status.Phase.IsFinished()) return;
@@ -700,7 +700,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
             {
                 case Act.Wait:
                     entry.Failures = 0;
-                    entry.Due = job.Status.Phase.IsFinished() ? null : decision.Wake;
+                    entry.Due = job.Status.Phase.IsFinished() || entry.RetryAt > Now ? null : decision.Wake;
                     if (decision.Wake is { } wake) Queue.AddAfter(entry.Key, wake - Now);
                     return;
                 case Act.AskJob:
@@ -796,7 +796,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var delay = refusal.RetryAfter
             ?? Backoff(entry.Refusals + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
         entry.Refusals++;
-        entry.RetryAt = Now + delay;
+        (entry.RetryAt, entry.Due) = (Now + delay, null); // it is blocked, and counted as that
         if (int.IsPow2(entry.Refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
             log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, entry.Refusals);
@@ -1771,7 +1771,8 @@ sealed record Job : Held
 
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
     /// <summary>Reads the spec anew each time.</summary>
-    public JsonElement ReadSpec() => Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
+    public JsonElement ReadSpec() =>
+        Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
     public override bool IsGone => Deleting && Finalizers.Length == 0;
     /// <summary>Newer than what was seen live is as good as live.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>

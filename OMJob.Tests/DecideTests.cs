@@ -594,6 +594,8 @@ public sealed class DecideTests
 
         // ----- Finished: TTL and what still runs
         ["TTL: 86400 s by default"] = new(Finished().WithFinalizers(), Unknown, null, "wait until +86400"),
+        ["TTL: nobody asks for a pod that the OMJob has let go"] = new(
+            Finished().With("mainPodName", "a-name-of-its-own").WithFinalizers(), Unknown, null, "wait until +86400"),
         ["TTL: one moment before"] = new(Finished().WithFinalizers(), Unknown, null, "wait until +86400", 86399.999),
         ["TTL: over"] = new(Finished().WithFinalizers(), Unknown, null, "DeleteJob", 86400),
         ["TTL: the OMJob's own"] = new(

@@ -64,7 +64,8 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
         }, lines.ToHashSet());
         foreach (var resource in (string[])["pods", "omjobs", "cronomjobs"])
         {
-            var heard = lines.Single(l => l.StartsWith($"omjob_watch_last_event_timestamp_seconds{{resource=\"{resource}\","));
+            var series = $"omjob_watch_last_event_timestamp_seconds{{resource=\"{resource}\",";
+            var heard = lines.Single(l => l.StartsWith(series));
             var age = DateTimeOffset.UtcNow.ToUnixTimeSeconds() - double.Parse(heard.Split(' ')[1]);
             Assert.InRange(age, -5, 120);
         }
