@@ -2260,8 +2260,11 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
             var slot = SlotOf(key);
             if (slot.Working) slot.Again = true;
             if (slot.Working || (slot.Ready && (slot.Urgent || !first))) return;
-            if (!slot.Ready) slot.Since = time.GetTimestamp();
-            if (!slot.Ready) metrics?.Count(Metrics.Adds, Label);
+            if (!slot.Ready)
+            {
+                slot.Since = time.GetTimestamp();
+                metrics?.Count(Metrics.Adds, Label);
+            }
             (slot.Ready, slot.Urgent) = (true, first);
             (first ? urgent : others).Enqueue(slot);
             ready.Writer.TryWrite(true);
@@ -2833,11 +2836,9 @@ sealed class Metrics
 
     public static string Label(string name, string value) => $"{name}=\"{value}\"";
 
-    public void Count(string name, string labels = "") => Add(name, labels, 1);
-
-    public void Add(string name, string labels, double value)
+    public void Count(string name, string labels)
     {
-        lock (gate) values[(name, labels)] = values.GetValueOrDefault((name, labels)) + value;
+        lock (gate) values[(name, labels)] = values.GetValueOrDefault((name, labels)) + 1;
     }
 
     public void Observe(string name, string labels, TimeSpan took)
