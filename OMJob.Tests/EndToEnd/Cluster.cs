@@ -24,11 +24,13 @@ public class Cluster : IAsyncLifetime
     static readonly string? StartCommand = Environment.GetEnvironmentVariable("OMJOB_TEST_APISERVER_START");
     readonly DirectoryInfo directory = Directory.CreateTempSubdirectory("omjob-e2e-");
     LocalCluster? sandbox;
-    string token = "";
 
     internal ApiClient Api { get; private set; } = null!;
 
     internal Kubelet Kubelet { get; private set; } = null!;
+
+    /// <summary>That of the operator's service account.</summary>
+    internal string OperatorToken { get; private set; } = "";
 
     /// <summary>A file of the repository.</summary>
     internal static string Read(string file) => File.ReadAllText(Repository.File(file));
@@ -47,7 +49,7 @@ public class Cluster : IAsyncLifetime
             Kubelet = new Kubelet(Api, node, $"kubelet={node}");
             await Kubelet.StartAsync();
         }
-        token = await Install();
+        OperatorToken = await Install();
     }
 
     internal Task<TestNamespace> NewNamespace() => TestNamespace.Create(this, NewName());
@@ -68,8 +70,11 @@ public class Cluster : IAsyncLifetime
             ["apiVersion"] = "v1",
             ["kind"] = "Config",
             ["clusters"] = new JsonArray(new JsonObject { ["name"] = "c", ["cluster"] = cluster }),
-            ["users"] = new JsonArray(
-                new JsonObject { ["name"] = "u", ["user"] = new JsonObject { ["token"] = ofAnother ?? token } }),
+            ["users"] = new JsonArray(new JsonObject
+            {
+                ["name"] = "u",
+                ["user"] = new JsonObject { ["token"] = ofAnother ?? OperatorToken },
+            }),
             ["contexts"] = new JsonArray(
                 new JsonObject { ["name"] = "x", ["context"] = new JsonObject { ["cluster"] = "c", ["user"] = "u" } }),
             ["current-context"] = "x",

@@ -39,33 +39,11 @@ public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Equal(foreign.Uid(), (await Ns.Api.Get(Paths.Pod(Ns.Name, "taken-exit"))).Uid());
     }
 
-    /// <summary>A pod as the Java operator makes it: no finalizer, no UID label.</summary>
-    Task<JsonObject> Upstream(JobBuilder job, string suffix, string type, string command) =>
-        Ns.CreatePod(Json.Yaml($$"""
-            metadata:
-              name: {{job.Name}}-{{suffix}}
-              labels:
-                app.kubernetes.io/name: openmetadata
-                app.kubernetes.io/component: ingestion
-                app.kubernetes.io/managed-by: omjob-operator
-                omjob.pipelines.openmetadata.org/name: {{job.Name}}
-                omjob.pipelines.openmetadata.org/pod-type: {{type}}
-              ownerReferences:
-                - {apiVersion: pipelines.openmetadata.org/v1, kind: OMJob, name: {{job.Name}}, uid: {{job.Uid}},
-                   controller: true, blockOwnerDeletion: true}
-            spec: {restartPolicy: Never, containers: [{name: main, image: none, command: [sh, -c, '{{command}}'] }] }
-            """).Single());
-
     [Fact]
     public async Task A_main_pod_that_the_Java_operator_started_is_carried_on()
     {
         var job = new JobBuilder("adopted");
-        await Ns.Create(job);
-        await Upstream(job, "main", "main", "sleep 600");
-        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
-            status: {phase: Running, mainPodName: adopted-main, startTime: '2026-01-01T00:00:00Z'}
-            """).Single());
-        await Ns.PodPhase("adopted-main", "Running");
+        await Ns.UpstreamStarts(job, "sleep 600");
         await Ns.Operator();
         await Ns.Tell("adopted-main", "exit", "0");
         var run = await Ns.Ends(job, "Succeeded", adopted: true);
@@ -77,13 +55,9 @@ public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
     public async Task An_exit_pod_that_the_Java_operator_started_is_carried_on()
     {
         var job = new JobBuilder("adopted");
-        await Ns.Create(job);
-        await Upstream(job, "main", "main", "exit 0");
+        await Ns.UpstreamStarts(job, "exit 0");
         await Ns.PodPhase("adopted-main", "Succeeded");
-        await Upstream(job, "exit", "exit-handler", "sleep 600");
-        await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
-            status: {phase: Running, mainPodName: adopted-main, startTime: '2026-01-01T00:00:00Z'}
-            """).Single());
+        await Ns.CreateUpstreamPod(job, "exit", "exit-handler", "sleep 600");
         await Ns.Api.Patch($"{Paths.OMJob(Ns.Name, "adopted")}/status", Json.Yaml("""
             status: {phase: ExitHandlerRunning, exitHandlerPodName: adopted-exit, mainPodExitCode: 0}
             """).Single());

@@ -16,15 +16,17 @@ public sealed class Image : IAsyncLifetime
     /// <summary>Nothing can be written there, and /proc and /dev are as a container runtime gives them.</summary>
     const string Start = """
         #!/bin/sh
-        # ROOT, CONFIG, USERS (an ID) and AT (home) are variables; the operator's flags are arguments.
+        # ROOT, CONFIG or ACCOUNT, USERS (an ID) and AT (home) are variables; the operator's flags are arguments.
         exec unshare --mount sh -euc '
           mount --bind "$ROOT" "$ROOT"
           mount --rbind /proc "$ROOT/proc"
           mount --rbind /dev "$ROOT/dev"
-          mount --bind "$CONFIG" "$ROOT/kubeconfig"
+          [ -z "${CONFIG-}" ] || mount --bind "$CONFIG" "$ROOT/kubeconfig"
+          [ -z "${ACCOUNT-}" ] || mount --bind "$ACCOUNT" "$ROOT/var/run/secrets/kubernetes.io/serviceaccount"
           mount -o remount,bind,ro "$ROOT"
           cd "$ROOT"
           exec setpriv --no-new-privs env -i ${AT:+HOME=$AT} \
+            ${ACCOUNT:+KUBERNETES_SERVICE_HOST=$HOST KUBERNETES_SERVICE_PORT=$PORT} \
             "$(command -v chroot)" --userspec="$USERS:$USERS" --groups= "$ROOT" /omjob-operator "$@"' operator "$@"
         """;
 
@@ -71,6 +73,29 @@ public sealed class Image : IAsyncLifetime
         return new(Script, "/kubeconfig", variables);
     }
 
+    /// <summary>
+    /// The operator in the image as that user in a pod: all that it knows of the cluster is what the kubelet mounts for
+    /// its service account, and the address in two variables.
+    /// </summary>
+    internal OperatorProcess RunInPod(Uri server, string authorities, string token, int user, string ns)
+    {
+        var account = directory.CreateSubdirectory($"account-of-{user}");
+        if (!OperatingSystem.IsWindows())
+            account.UnixFileMode |= UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
+        File.WriteAllText(Path.Combine(account.FullName, "ca.crt"), authorities);
+        File.WriteAllText(Path.Combine(account.FullName, "token"), token);
+        File.WriteAllText(Path.Combine(account.FullName, "namespace"), ns);
+        return new(Script, null, new Dictionary<string, string>
+        {
+            ["ROOT"] = Root,
+            ["ACCOUNT"] = account.FullName,
+            ["HOST"] = server.Host,
+            ["PORT"] = $"{server.Port}",
+            ["USERS"] = $"{user}",
+            ["AT"] = "/",
+        }, "--namespace", ns);
+    }
+
     /// <summary>What it said where it failed.</summary>
     static async Task<string?> Shell(string command, params string[] arguments)
     {
@@ -95,7 +120,7 @@ public sealed class Image : IAsyncLifetime
     }
 }
 
-public class ImageTests(Cluster cluster, Image image) : IClassFixture<Image>
+public class ImageTests(Cluster cluster, Image image) : ClusterTest(cluster), IClassFixture<Image>
 {
     const int NonRoot = 65532, OfOpenShift = 1000650000;
 
@@ -112,12 +137,24 @@ public class ImageTests(Cluster cluster, Image image) : IClassFixture<Image>
         await process.Stop();
     }
 
+    [Theory, InlineData(NonRoot), InlineData(OfOpenShift)]
+    public async Task In_a_pod_it_is_the_service_account_and_finds_the_cluster_by_itself(int user)
+    {
+        Assert.SkipUnless(image.Missing is null, image.Missing ?? "");
+        var process = Ns.Started(image.RunInPod(
+            Cluster.Api.Server, Cluster.Api.Authorities, Cluster.OperatorToken, user, Ns.Name));
+        var job = new JobBuilder("in-a-pod");
+        await Ns.Create(job);
+        await Ns.Ends(job, "Succeeded");
+        await process.Stop();
+    }
+
     /// <summary>Why Dockerfile.distroless and deploy.yaml set HOME.</summary>
     [Fact]
     public async Task Without_a_home_directory_a_user_whom_the_image_does_not_know_gets_no_TLS()
     {
         Assert.SkipUnless(image.Missing is null, image.Missing ?? "");
-        await using var process = image.Run(cluster.Kubeconfig(), OfOpenShift, home: null);
+        await using var process = image.Run(Cluster.Kubeconfig(), OfOpenShift, home: null);
         await Eventually.True("no TLS", () => process.Log.Contains("home directory"), seconds: 20);
     }
 

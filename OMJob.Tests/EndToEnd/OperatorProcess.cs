@@ -55,14 +55,16 @@ sealed class OperatorProcess : IAsyncDisposable
     {
     }
 
+    /// <summary>Without a kubeconfig it finds the cluster itself, and opens no port: it would on all addresses.</summary>
     public OperatorProcess(
-        string binary, string kubeconfig, Dictionary<string, string> environment, params IEnumerable<string> arguments)
+        string binary, string? kubeconfig, Dictionary<string, string> environment, params IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(binary,
         [
-            .. arguments, "--kubeconfig", kubeconfig,
+            .. arguments, .. kubeconfig is null ? (string[])[] : ["--kubeconfig", kubeconfig],
             .. arguments.Contains("--log-level") ? (string[])[] : ["--log-level", "debug"],
-            "--health-port", $"{HealthPort}", "--metrics-port", $"{MetricsPort}",
+            "--health-port", kubeconfig is null ? "0" : $"{HealthPort}",
+            "--metrics-port", kubeconfig is null ? "0" : $"{MetricsPort}",
         ])
         {
             RedirectStandardOutput = true,

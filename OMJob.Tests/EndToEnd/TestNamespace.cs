@@ -96,33 +96,36 @@ sealed class TestNamespace : IAsyncDisposable
     async Task<OperatorProcess> Start(string? server, IEnumerable<string> flags)
     {
         if (!flags.Contains("--lost-pod-slack")) flags = ["--lost-pod-slack", "2s", .. flags];
-        var process = new OperatorProcess(
-            cluster.Kubeconfig(server), ["--namespace", Name, .. flags]);
-        operators.Add(process);
+        var process = Started(new OperatorProcess(cluster.Kubeconfig(server), ["--namespace", Name, .. flags]));
         await process.Ready();
+        return process;
+    }
+
+    /// <summary>An operator that was started elsewhere: it ends with the namespace, and its log is in the story.</summary>
+    public OperatorProcess Started(OperatorProcess process)
+    {
+        operators.Add(process);
         return process;
     }
 
     /// <summary>What somebody runs here who uninstalls the operator.</summary>
     public async Task Release()
     {
-        var process = new OperatorProcess(cluster.Kubeconfig(), "release", "--namespace", Name);
-        operators.Add(process);
+        var process = Started(new OperatorProcess(cluster.Kubeconfig(), "release", "--namespace", Name));
         await process.Ends(seconds: 60);
     }
 
     public async Task Create(JobBuilder builder)
     {
-        KeepPodsHere(builder);
+        KeepPodsHere(builder.Spec);
         builder.Uid = (await Api.Create(Paths.OMJobs(Name), builder.Job)).Uid();
     }
 
     /// <summary>A CronOMJob of that name whose runs are like this OMJob.</summary>
     public Task Create(JobBuilder builder, string name, string schedule)
     {
-        KeepPodsHere(builder);
         var spec = new JsonObject { ["schedule"] = schedule, ["omJobSpec"] = builder.Spec.DeepClone() };
-        return Api.Create(Paths.CronOMJobs(Name), new JsonObject
+        return Create(new JsonObject
         {
             ["apiVersion"] = builder.Job["apiVersion"]!.DeepClone(),
             ["kind"] = "CronOMJob",
@@ -131,12 +134,19 @@ sealed class TestNamespace : IAsyncDisposable
         });
     }
 
-    /// <summary>The scheduler of a cluster with nodes must leave the pods to this one.</summary>
-    void KeepPodsHere(JobBuilder builder)
+    /// <summary>This CronOMJob.</summary>
+    public Task Create(JsonObject cron)
     {
-        foreach (var pod in new[] { "mainPodSpec", "exitHandlerSpec" })
-            if (builder.Spec[pod] is JsonObject spec)
-                spec["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
+        KeepPodsHere(cron["spec"]!["omJobSpec"]!);
+        return Api.Create(Paths.CronOMJobs(Name), cron);
+    }
+
+    /// <summary>The scheduler of a cluster with nodes must leave the pods to this one.</summary>
+    void KeepPodsHere(JsonNode spec)
+    {
+        foreach (var name in new[] { "mainPodSpec", "exitHandlerSpec" })
+            if (spec[name] is JsonObject pod)
+                pod["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
     }
 
     /// <summary>A pod that the test makes, for this kubelet.</summary>
@@ -144,6 +154,34 @@ sealed class TestNamespace : IAsyncDisposable
     {
         pod["spec"]!["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
         return Api.Create(Paths.Pods(Name), pod);
+    }
+
+    /// <summary>A pod as the Java operator makes it: no finalizer, no UID label.</summary>
+    public Task<JsonObject> CreateUpstreamPod(JobBuilder job, string suffix, string type, string command) =>
+        CreatePod(Json.Yaml($$"""
+            metadata:
+              name: {{job.Name}}-{{suffix}}
+              labels:
+                app.kubernetes.io/name: openmetadata
+                app.kubernetes.io/component: ingestion
+                app.kubernetes.io/managed-by: omjob-operator
+                omjob.pipelines.openmetadata.org/name: {{job.Name}}
+                omjob.pipelines.openmetadata.org/pod-type: {{type}}
+              ownerReferences:
+                - {apiVersion: pipelines.openmetadata.org/v1, kind: OMJob, name: {{job.Name}}, uid: {{job.Uid}},
+                   controller: true, blockOwnerDeletion: true}
+            spec: {restartPolicy: Never, containers: [{name: main, image: none, command: [sh, -c, '{{command}}'] }] }
+            """).Single());
+
+    /// <summary>An OMJob whose main pod the Java operator started; returns once the kubelet has it running.</summary>
+    public async Task UpstreamStarts(JobBuilder job, string main)
+    {
+        await Create(job);
+        await CreateUpstreamPod(job, "main", "main", main);
+        await Api.Patch($"{Paths.OMJob(Name, job.Name)}/status", Json.Yaml($$"""
+            status: {phase: Running, mainPodName: {{job.Name}}-main, startTime: '2026-01-01T00:00:00Z'}
+            """).Single());
+        await PodPhase($"{job.Name}-main", "Running");
     }
 
     public Task<bool> Delete(JobBuilder builder, string? propagation = null) =>

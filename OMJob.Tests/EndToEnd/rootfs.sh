@@ -19,7 +19,7 @@ for step in update "download base-files ca-certificates libc6 libssl3t64 libzstd
 done
 for package in *.deb; do dpkg-deb -x "$package" "$root"; done # base-files, which links /lib to /usr/lib, comes first
 cat "$root"/usr/share/ca-certificates/mozilla/*.crt > "$root/etc/ssl/certs/ca-certificates.crt"
-mkdir -p "$root/home/nonroot" "$root/proc" "$root/dev"
+mkdir -p "$root/home/nonroot" "$root/proc" "$root/dev" "$root/var/run/secrets/kubernetes.io/serviceaccount"
 printf '%s\n' root:x:0:0:root:/root:/sbin/nologin nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin \
   nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin > "$root/etc/passwd"
 printf '%s\n' root:x:0: nobody:x:65534: nonroot:x:65532: > "$root/etc/group"
