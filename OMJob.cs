@@ -2541,6 +2541,8 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
                 : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
             if (path is null && file.Contains(Path.PathSeparator))
                 throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
+            if (path is null && !File.Exists(file))
+                throw new UsageException($"no service account of a pod here and no {file}: give --kubeconfig");
             return FromKubeconfig(Path.GetFullPath(file), context);
         }
 #pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: whoever starts us must see which file.

@@ -420,6 +420,8 @@ public sealed class KubeconfigTests : KubeconfigTest
     [Fact]
     public async Task Without_KUBECONFIG_the_home_directorys_is_read()
     {
+        Directory.CreateDirectory(config.At(".kube"));
+        config.File(".kube/config", "{}");
         var (code, said) = await Program();
         Assert.Equal(2, code);
         Assert.StartsWith($"omjob-operator: {config.At(".kube/config")}: ", said, StringComparison.Ordinal);
@@ -427,9 +429,19 @@ public sealed class KubeconfigTests : KubeconfigTest
     }
 
     [Fact]
+    public async Task Without_any_configuration_it_says_where_it_looked()
+    {
+        var (code, said) = await Program();
+        Assert.Equal(2, code);
+        Assert.Equal(
+            $"omjob-operator: no service account of a pod here and no {config.At(".kube/config")}: give --kubeconfig\n",
+            said);
+    }
+
+    [Fact]
     public async Task A_file_in_KUBECONFIG_is_read()
     {
-        var (code, said) = await Program(("KUBECONFIG", config.Path));
+        var (code, said) = await Program(("KUBECONFIG", config.File("config", "{}")));
         Assert.Equal(2, code);
         Assert.StartsWith($"omjob-operator: {config.Path}: ", said, StringComparison.Ordinal);
     }

@@ -327,7 +327,9 @@ sealed class Bench : IDisposable
         for (var round = 1; round <= settings.Rounds; round++)
             ratios.Add(await Round($"round {round}", theirsFirst: round % 2 == 0));
         ratios.Sort();
-        Say($"\nMedian ratio: {ratios[ratios.Count / 2]:0.00}. Both write their events.");
+        var events = (await api.List(Paths.Core(ns, "events"))).ToLookup(e => e.Text("involvedObject", "kind"));
+        Say($"\nMedian ratio: {ratios[ratios.Count / 2]:0.00}. "
+            + $"Events: {events["OMJob"].Count()} of OMJobs, {events["Job"].Count()} of Jobs.");
 
         async Task<double> Round(string title, bool theirsFirst)
         {
