@@ -1467,6 +1467,8 @@ static class Pods
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
         foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
             (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
+        foreach (var initial in (spec["initContainers"] as JsonArray ?? []).OfType<JsonObject>())
+            initial["securityContext"] ??= ContainerSecurity(default, security); // else "restricted" refuses the pod
         container["env"] = Env(job, exit, own.Get("env"));
         container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
         spec.Give("serviceAccountName", Inherited("serviceAccountName"));

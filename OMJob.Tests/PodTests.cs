@@ -232,6 +232,10 @@ public sealed class PodTests
         {"image":"i","volumes":[{"name":"v","emptyDir":{}},{"name":"s","secret":{"secretName":"s"}}],
          "containerSecurityContext":{"readOnlyRootFilesystem":true}}
         """)]
+    [InlineData("""
+        {"image":"i","initContainers":[{"name":"a","image":"i"},{"name":"n","securityContext":null},
+         {"name":"b","image":"i","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}
+        """)]
     public void Pods_without_a_security_context_pass_the_restricted_profile(string spec)
     {
         var job = HandlerRunning().WithMain(spec).WithExit(spec);
@@ -247,6 +251,8 @@ public sealed class PodTests
         "runAsUser")]
     [InlineData("""{"containerSecurityContext":{"privileged":true,"allowPrivilegeEscalation":true}}""",
         "privileged, allowPrivilegeEscalation")]
+    [InlineData("""{"initContainers":[{"name":"a","securityContext":{"runAsUser":0}}]}""",
+        "allowPrivilegeEscalation, runAsUser, capabilities")]
     [InlineData("""{"containerSecurityContext":{"capabilities":{"drop":["ALL"],"add":["SYS_ADMIN"]}}}""",
         "capabilities")]
     [InlineData("""{"containerSecurityContext":{"capabilities":{}}}""", "capabilities")]
@@ -257,22 +263,27 @@ public sealed class PodTests
     /// <summary>The fields by which the restricted profile refuses a pod (Pod Security Standards).</summary>
     static IEnumerable<string> AgainstRestricted(JsonNode pod)
     {
-        var (spec, ofPod) = (pod["spec"]!, pod["spec"]!["securityContext"]!);
-        var own = Container(pod)["securityContext"]!;
-        JsonNode? Effective(string field) => own[field] ?? ofPod[field];
+        var spec = pod["spec"]!;
         bool Is(JsonNode? node, bool value) => node?.GetValue<bool>() == value;
         foreach (var field in (string[])["hostNetwork", "hostPID", "hostIPC"])
             if (Is(spec[field], true)) yield return field;
-        if (Is(own["privileged"], true)) yield return "privileged";
-        if (!Is(own["allowPrivilegeEscalation"], false)) yield return "allowPrivilegeEscalation";
-        if (!Is(Effective("runAsNonRoot"), true)) yield return "runAsNonRoot";
-        if ((long?)Effective("runAsUser") == 0) yield return "runAsUser";
-        if ((string?)Effective("seccompProfile")?["type"] is not ("RuntimeDefault" or "Localhost"))
-            yield return "seccompProfile";
-        var capabilities = own["capabilities"];
-        if (capabilities?["drop"] is not JsonArray drop || !drop.Any(d => (string?)d == "ALL")
-            || (capabilities["add"] as JsonArray ?? []).Any(a => (string?)a != "NET_BIND_SERVICE"))
-            yield return "capabilities";
+        foreach (var container in (spec["initContainers"] as JsonArray ?? []).Append(Container(pod)))
+            foreach (var field in OfContainer(container!["securityContext"]))
+                yield return field;
+        IEnumerable<string> OfContainer(JsonNode? own)
+        {
+            JsonNode? Effective(string field) => own?[field] ?? spec["securityContext"]![field];
+            if (Is(own?["privileged"], true)) yield return "privileged";
+            if (!Is(own?["allowPrivilegeEscalation"], false)) yield return "allowPrivilegeEscalation";
+            if (!Is(Effective("runAsNonRoot"), true)) yield return "runAsNonRoot";
+            if ((long?)Effective("runAsUser") == 0) yield return "runAsUser";
+            if ((string?)Effective("seccompProfile")?["type"] is not ("RuntimeDefault" or "Localhost"))
+                yield return "seccompProfile";
+            var capabilities = own?["capabilities"];
+            if (capabilities?["drop"] is not JsonArray drop || !drop.Any(d => (string?)d == "ALL")
+                || (capabilities["add"] as JsonArray ?? []).Any(a => (string?)a != "NET_BIND_SERVICE"))
+                yield return "capabilities";
+        }
         string[] volumes =
         [
             "name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
@@ -390,7 +401,8 @@ public sealed class PodTests
         { "nodeSelector", """{"disk":"ssd"}""" },
             { "tolerations", """[{"key":"a","tolerationSeconds":5,"later":true}]""" },
         { "volumes", """[{"name":"v","ephemeral":{"x":[1.50,null]}}]""" }, { "priorityClassName", "\"high\"" },
-        { "affinity", """{"nodeAffinity":{}}""" }, { "initContainers", """[{"name":"i","env":[]}]""" },
+        { "affinity", """{"nodeAffinity":{}}""" }, { "schedulingGates", """[{"name":"g"}]""" },
+        { "initContainers", """[{"name":"i","env":[],"securityContext":{"runAsUser":0}},7]""" },
         { "topologySpreadConstraints", """[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]""" },
         { "runtimeClassName", "\"gvisor\"" }, { "hostAliases", """[{"ip":"10.0.0.1","hostnames":["om"]}]""" },
         { "dnsPolicy", "\"None\"" }, { "dnsConfig", """{"nameservers":["10.0.0.2"],"options":[{"name":"ndots"}]}""" },
