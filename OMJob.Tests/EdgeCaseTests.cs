@@ -25,7 +25,7 @@ public sealed class EdgeCaseTests
     [Theory, InlineData("9999-12-31T23:59:59Z"), InlineData("0001-01-01T00:00:00Z")]
     public void A_time_at_the_end_of_time_is_one_that_can_be_reckoned_with(string time)
     {
-        Assert.NotNull(Decide(Finished().WithFinalizers().With("completionTime", time), MainPod().Running()));
+        Assert.NotNull(Decide(Finished().WithFinalizers().With("completionTime", time), MainPod().Exited(0).Released()));
         Assert.NotNull(Decide(Running().WithSpec("activeDeadlineSeconds", 60),
             MainPod().Exited(0).Deleted(-5).With("deletionTimestamp", time).With("creationTimestamp", time)));
     }

@@ -27,6 +27,8 @@ public sealed partial class WatchTests
         public Func<Request, Reply>[] OnList { get; init; } = [];
         public Func<Request, Reply>[] OnWatch { get; set; } = [];
         public Func<Exchange, Task>[] OverSocket { get; init; } = [];
+        /// <summary>The answer to a request about a single object; null: as if there were no script.</summary>
+        public Func<Request, Reply?> OnObject { get; init; } = _ => null;
         public TimeSpan? WatchTimeout { get; init; }
         public int HealthPort { get; init; }
         public StepTime Time { get; } = new();
@@ -140,6 +142,7 @@ public sealed partial class WatchTests
                 asked.Enqueue((Parameter(path, "continue") is { } token ? $"LIST {token}" : "LIST", Time.Elapsed));
                 return lists++ < OnList.Length ? OnList[lists - 1](request) : List(10);
             }
+            if (OnObject(request) is { } scripted) return scripted;
             if (request.Method == HttpMethod.Patch && path.Contains("/omjobs/", StringComparison.Ordinal))
             {
                 var name = path[(path.LastIndexOf('/') + 1)..];

@@ -283,6 +283,29 @@ public sealed partial class WatchTests
     }
 
     [Fact]
+    public async Task A_pod_is_kept_while_its_OMJob_cannot_be_read()
+    {
+        var pod = APod.MainPod().Running().Json;
+        var (asked, job, let) = (0, """{"metadata":7}""", false);
+        await using var loop = new Loop
+        {
+            Resource = "pods",
+            OnList = [_ => List(10, pod)],
+            OnObject = request =>
+            {
+                var isPod = request.Path.Contains("/pods/", StringComparison.Ordinal);
+                if (isPod) let |= request.Method == HttpMethod.Patch;
+                else if (job is not null) asked++;
+                return isPod ? Json(pod) : job is null ? null : Json(job);
+            },
+        };
+        await loop.Until(() => asked >= 5, "asked again");
+        Assert.False(let);
+        job = null;
+        await loop.Until(() => let, "let go, for its OMJob is not there");
+    }
+
+    [Fact]
     public Task A_bookmark_of_nothing_does_not_hide_what_comes_after_it() =>
         DoesNotHideTheNext("a bookmark of nothing", """{"type":"BOOKMARK"}""");
 
