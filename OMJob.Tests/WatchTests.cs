@@ -184,11 +184,12 @@ public sealed partial class WatchTests
     {
         await using var loop = new Loop(sockets: true)
         {
-            WatchTimeout = TimeSpan.FromMilliseconds(200),
-            OverSocket = [async e => { await e.Open(); await e.Chunk(Event("ADDED", "a", 11)); await e.Hold(); }],
+            WatchTimeout = TimeSpan.FromMilliseconds(200), // on a busy machine it may pass before the event does
+            OverSocket = [.. Enumerable.Repeat<Func<Exchange, Task>>(
+                async e => { await e.Open(); await e.Chunk(Event("ADDED", "a", 11)); await e.Hold(); }, 50)],
         };
-        await loop.Until(() => loop.Asked.Length >= 3, "a second watch");
-        Assert.Equal(["LIST", "WATCH 10", "WATCH 11"], loop.Asked[..3]);
+        await loop.Until(() => loop.Asked.Contains("WATCH 11"), "a watch from the event's version");
+        Assert.Equal(["LIST", "WATCH 10", "WATCH 11"], loop.Asked.Distinct());
     }
 
     // ----- the loop over values
