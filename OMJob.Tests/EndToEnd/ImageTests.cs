@@ -80,8 +80,6 @@ public sealed class Image : IAsyncLifetime
     internal OperatorProcess RunInPod(Uri server, string authorities, string token, int user, string ns)
     {
         var account = directory.CreateSubdirectory($"account-of-{user}");
-        if (!OperatingSystem.IsWindows())
-            account.UnixFileMode |= UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
         File.WriteAllText(Path.Combine(account.FullName, "ca.crt"), authorities);
         File.WriteAllText(Path.Combine(account.FullName, "token"), token);
         File.WriteAllText(Path.Combine(account.FullName, "namespace"), ns);

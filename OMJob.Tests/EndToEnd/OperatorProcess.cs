@@ -54,10 +54,10 @@ sealed class OperatorProcess : IAsyncDisposable
     {
         var start = new ProcessStartInfo(binary,
         [
-            .. arguments, .. kubeconfig is null ? (string[])[] : ["--kubeconfig", kubeconfig],
+            .. arguments,
             .. arguments.Contains("--log-level") ? (string[])[] : ["--log-level", "debug"],
-            "--health-port", kubeconfig is null ? "0" : $"{HealthPort}",
-            "--metrics-port", kubeconfig is null ? "0" : $"{MetricsPort}",
+            .. kubeconfig is null ? (string[])["--health-port", "0", "--metrics-port", "0"]
+                : ["--kubeconfig", kubeconfig, "--health-port", $"{HealthPort}", "--metrics-port", $"{MetricsPort}"],
         ])
         {
             RedirectStandardOutput = true,
