@@ -19,123 +19,97 @@ namespace OMJobs;
 
 sealed partial class Operator
 {
-    readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
-
-    /// <summary>Keeps runs up to date and requeues the CronOMJob of an OMJob that changes; under the lock.</summary>
-    void NoteRun(Job? before, Job? after)
-    {
-        if (before?.Cron is { } old && runs.TryGetValue(old, out var fewer))
-        {
-            if (fewer.Remove(before.Key) && fewer.Count == 0) runs.Remove(old);
-            Queue.Add(old);
-        }
-        if (after?.Cron is { } owner)
-        {
-            (runs.TryGetValue(owner, out var more) ? more : runs[owner] = []).Add(after.Key);
-            Queue.Add(owner);
-        }
-    }
-
-    /// <summary>The server's clock was set: what waits for a time of day waits for another span now.</summary>
-    void RequeueSchedules()
-    {
-        lock (gate) foreach (var key in entries.Keys) if (key.Kind == Kind.CronOMJob) Queue.Add(key);
-    }
-
     async Task ReconcileCron(Key key, CancellationToken stop)
     {
         JsonElement live = default;
-        for (var round = 0; round < 8; round++)
+        string? gone = null; // the last run, where it was asked for and is not there
+        for (var round = 0; ; round++)
         {
-            var (entry, cron, jobs) = ObserveCron(key);
-            if (entry is null || cron is null) return;
+            if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
+            var (owner, _, known) = cache.Observe(key);
+            if (owner is not Cron cron) return;
             var fresh = live.Get("metadata").Text("resourceVersion") == cron.Version;
-            var step = Scheduling.Decide(cron, fresh, jobs, entry.RetryAt, Now - Queue.Age(key), Now);
-            if (step.Wake is { } wake) Queue.AddAfter(key, wake - Now); // whatever becomes of the step
+            var jobs = cache.RunsOf(cron);
+            var step = Scheduling.Decide(cron, fresh, jobs, gone, known.RetryAt, Now - queue.Age(key), Now);
+            if (step.Wake is { } wake) queue.AddAfter(key, wake - Now); // whatever becomes of the step
             switch (step.Act)
             {
-                case CronAct.Wait: entry.Failures = 0; return;
-                case CronAct.Ask: live = await AskCron(entry, cron, stop); break;
+                case CronAct.Wait: cache.Note(key, cron.Uid, p => p with { Failures = 0 }); return;
+                case CronAct.Ask: live = await AskCron(cron, stop); break;
                 case CronAct.AskRun:
-                    var (reply, _) = await AskJob(step.Run!.Key, stop);
-                    if (reply.Ok || reply.Outcome == Outcome.NotFound) break;
-                    Retry(entry, reply);
+                    var (reply, run) = await AskJob(new(key.Namespace, step.Run!), stop);
+                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(key, null, reply); return; }
+                    // One that names another schedule, or an earlier one of that name, is none of ours.
+                    if (run?.Cron?.Uid != cron.Uid) gone = step.Run;
+                    break;
+                case CronAct.Create: await CreateRun(cron, live, step, stop); return;
+                case CronAct.WriteStatus: await WriteCron(cron, step.Status!, step.Fact, stop); return;
+                case CronAct.DeleteRun:
+                    var old = jobs.First(job => job.Name == step.Run);
+                    await DeleteJob(key, old, null, "history limit", stop, cron.Uid);
                     return;
-                case CronAct.Create: await CreateRun(entry, cron, live, step, stop); return;
-                case CronAct.WriteStatus: await WriteCron(entry, cron, step.Status!, step.Fact, stop); return;
-                case CronAct.DeleteRun: await DeleteJob(entry, step.Run!, null, "history limit", stop); return;
             }
             if (step.Act == CronAct.Ask && live.ValueKind == JsonValueKind.Undefined) return;
         }
     }
 
-    (Entry? Entry, Cron? Cron, Job[] Runs) ObserveCron(Key key)
-    {
-        var (entry, _, _) = Observe(key);
-        lock (gate)
-        {
-            var cron = entry?.Held.OfType<Cron>().FirstOrDefault();
-            var jobs = runs.GetValueOrDefault(key)?.Select(k => entries.GetValueOrDefault(k)?.Job).OfType<Job>();
-            return (entry, cron, [.. (jobs ?? []).Where(job => job.CronUid == cron?.Uid)]);
-        }
-    }
-
     /// <summary>A live GET of the whole object, of which only what decides is held; undefined: there is none.</summary>
-    async Task<JsonElement> AskCron(Entry entry, Cron cron, CancellationToken stop)
+    async Task<JsonElement> AskCron(Cron cron, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(cron.Key)), stop);
-        if (reply.Outcome == Outcome.NotFound) Bury(cron);
-        else if (!reply.Ok) Retry(entry, reply);
+        if (reply.Outcome == Outcome.NotFound) cache.Remove(cron);
+        else if (!reply.Ok) Retry(cron.Key, null, reply);
         if (!reply.Ok) return default;
-        See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: reply.Asked);
+        if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
+            await Take(answer, cron, reply.Asked, stop);
         return reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
-    async Task CreateRun(Entry entry, Cron cron, JsonElement live, CronStep step, CancellationToken stop)
+    async Task CreateRun(Cron cron, JsonElement live, CronStep step, CancellationToken stop)
     {
         var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Paths.All(cron.Namespace, "omjobs")}?timeout=10s");
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
         var reply = await Call(new(HttpMethod.Post, path, body), stop);
-        if (reply.Ok) See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked);
-        var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"));
+        if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) cache.Upsert(run, live: reply.Asked);
+        var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
         switch (reply.Outcome)
         {
             case var _ when there:
-                (entry.Refusals, entry.RetryAt) = (0, default);
+                cache.Note(cron.Key, cron.Uid, p => p with { Refusals = 0, RetryAt = default });
                 var said = reply.Ok ? Scheduling.Created : Scheduling.Exists;
                 var done = new CronStatus(step.Tick, name, said);
-                await WriteCron(entry, cron, done, new("OMJobCreated", $"{said}: {name}"), stop);
+                await WriteCron(cron, done, new("OMJobCreated", $"{said}: {name}"), stop);
                 break;
-            case Outcome.Invalid: // as the template is it can never be: the next tick tries again
+            case Outcome.Invalid or Outcome.Impossible: // as the template is it can never be: the next tick tries again
                 var why = Text.Cut($"OMJob cannot be created: {words}");
                 var refused = cron.Status with { LastScheduleTime = step.Tick, Message = why };
-                await WriteCron(entry, cron, refused, new("OMJobRefused", why, true), stop);
+                await WriteCron(cron, refused, new("OMJobRefused", why, true), stop);
                 break;
-            case Outcome.NamespaceGoing: Log(entry.Key, "No OMJob is created: the namespace is being deleted"); break;
-            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(entry, reply); break;
+            case Outcome.NamespaceGoing: Log(cron.Key, "No OMJob is created: the namespace is being deleted"); break;
+            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(cron.Key, null, reply); break;
             default:
                 var text = Text.Cut($"OMJob is blocked: {words}");
-                await BlockRun(entry, cron, reply.RetryAfter, text, step, stop);
+                await BlockRun(cron, reply.RetryAfter, text, step, stop);
                 break;
         }
     }
 
     /// <summary>G14: what creates no OMJob now may do so later: until the deadline or the next tick.</summary>
-    async Task BlockRun(
-        Entry entry, Cron cron, TimeSpan? retryAfter, string text, CronStep step, CancellationToken stop)
+    async Task BlockRun(Cron cron, TimeSpan? retryAfter, string text, CronStep step, CancellationToken stop)
     {
-        entry.Refusals++;
-        var delay = retryAfter ?? Backoff(entry.Refusals, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
-        entry.RetryAt = step.Wake < Now + delay ? step.Wake.Value : Now + delay;
-        Queue.AddAfter(entry.Key, entry.RetryAt - Now);
+        var refusals = cache.ProgressOf(cron.Key).Refusals + 1;
+        var again = Now + Pause(refusals, retryAfter, TimeSpan.FromSeconds(1));
+        if (step.Wake < again) again = step.Wake.Value;
+        cache.Note(cron.Key, cron.Uid, p => p with { Refusals = refusals, RetryAt = again });
+        queue.AddAfter(cron.Key, again - Now);
         var fact = new Fact("OMJobBlocked", text, Warning: true);
-        if (int.IsPow2(entry.Refusals)) Tell(entry, cron, fact, entry.Refusals); // H2
-        if (cron.Status.Message != text) await WriteCron(entry, cron, cron.Status with { Message = text }, null, stop);
+        if (int.IsPow2(refusals)) Tell(cron, fact, refusals); // H2
+        if (cron.Status.Message != text) await WriteCron(cron, cron.Status with { Message = text }, null, stop);
     }
 
-    async Task WriteCron(Entry entry, Cron cron, CronStatus status, Fact? fact, CancellationToken stop)
+    async Task WriteCron(Cron cron, CronStatus status, Fact? fact, CancellationToken stop)
     {
         var body = new JsonObject
         {
@@ -152,17 +126,18 @@ sealed partial class Operator
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                entry.Failures = 0;
+                cache.Note(cron.Key, cron.Uid, p => p with { Failures = 0 });
                 Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
-                if (fact is not null) Tell(entry, cron, fact);
-                See(reply.Read(Json.Default.CronObject)?.ToHeld(Now), live: reply.Asked);
+                if (fact is not null) Tell(cron, fact);
+                if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
+                    await Take(answer, cron, reply.Asked, stop);
                 break;
-            case Outcome.NotFound: Bury(cron); break;
+            case Outcome.NotFound: cache.Remove(cron); break;
             case Outcome.Conflict: // observe again, never try harder
-                await AskCron(entry, cron, stop);
-                Queue.Add(cron.Key);
+                await AskCron(cron, stop);
+                queue.Add(cron.Key);
                 break;
-            default: Retry(entry, reply); break;
+            default: Retry(cron.Key, null, reply); break;
         }
     }
 }
@@ -175,7 +150,8 @@ enum CronAct { Wait, Ask, AskRun, Create, WriteStatus, DeleteRun }
 sealed record CronStep(CronAct Act)
 {
     public DateTimeOffset Tick { get; init; }
-    public Job? Run { get; init; }
+    /// <summary>The OMJob's name.</summary>
+    public string? Run { get; init; }
     public CronStatus? Status { get; init; }
     public Fact? Fact { get; init; }
     public DateTimeOffset? Wake { get; init; }
@@ -188,10 +164,11 @@ static class Scheduling
         Suspended = "Suspended", Missed = "Missed schedule", Created = "Created OMJob", Exists = "OMJob already exists";
 
     /// <summary>
-    /// Live: asked for just now, so that it may create, but nothing before retryAt. Queued: when we began to wait for a
-    /// worker; of thousands that are due at once, those which come last have not missed their deadline.
+    /// Live: asked for just now, so that it may create, but nothing before retryAt. Gone: a run that was asked for and is
+    /// not there. Queued: when we began to wait for a worker; of thousands that are due at once, those which come last
+    /// have not missed their deadline.
     /// </summary>
-    public static CronStep Decide(Cron cron, bool live, IReadOnlyList<Job> runs, DateTimeOffset retryAt,
+    public static CronStep Decide(Cron cron, bool live, IReadOnlyList<Job> runs, string? gone, DateTimeOffset retryAt,
         DateTimeOffset queued, DateTimeOffset now)
     {
         if (cron.Deleting) return new(CronAct.Wait);
@@ -205,7 +182,7 @@ static class Scheduling
         };
         var next = schedule?.Next(Latest(since, now));
         if (schedule is not null && next is null) problem = Schedule.Problem(cron.Expression, "no such time will come");
-        var step = problem is null ? AtTick(cron, schedule!, since, live, runs, retryAt, queued, now)
+        var step = problem is null ? AtTick(cron, schedule!, since, live, runs, gone, retryAt, queued, now)
             : Say(cron, problem, problem == Suspended ? null : new("ScheduleInvalid", problem, true));
         step ??= BeyondLimit(cron, runs) ?? new(CronAct.Wait);
         return step with { Wake = Protocol.Earliest(step.Wake, next) };
@@ -213,7 +190,7 @@ static class Scheduling
 
     /// <summary>What follows from the latest tick that is not decided yet; null where there is nothing to do.</summary>
     static CronStep? AtTick(Cron cron, Schedule schedule, DateTimeOffset since, bool live, IReadOnlyList<Job> runs,
-        DateTimeOffset retryAt, DateTimeOffset queued, DateTimeOffset now)
+        string? gone, DateTimeOffset retryAt, DateTimeOffset queued, DateTimeOffset now)
     {
         if (schedule.Latest(since, now) is not { } tick) // what kept it from running is over
             return Schedule.IsProblem(cron.Status.Message) ? Say(cron, null, null) : null;
@@ -224,13 +201,16 @@ static class Scheduling
             return Write(new(tick, name, Exists), new("OMJobCreated", $"{Exists}: {name}"));
         if (runs.FirstOrDefault(run => !run.Status.Phase.IsFinished()) is { } running)
         {
-            if (!Protocol.IsFresh(running.SeenLive, now)) return new(CronAct.AskRun) { Run = running };
+            if (!Protocol.IsFresh(running.SeenLive, now)) return new(CronAct.AskRun) { Run = running.Name };
             var skipped = $"Skipped: OMJob {running.Name} is still running";
             return Write(cron.Status with { LastScheduleTime = tick, Message = skipped },
                 new("OMJobSkipped", skipped, true));
         }
-        return retryAt > now ? new(CronAct.Wait) { Wake = retryAt }
-            : new(live ? CronAct.Create : CronAct.Ask) { Tick = tick };
+        if (retryAt > now) return new(CronAct.Wait) { Wake = retryAt };
+        if (!live) return new(CronAct.Ask) { Tick = tick };
+        // The watch of OMJobs may lag behind: the last run is asked for where it has not been seen to end.
+        return cron.Status.LastName is { } last && last != gone && runs.All(run => run.Name != last)
+            ? new(CronAct.AskRun) { Run = last } : new(CronAct.Create) { Tick = tick };
     }
 
     static DateTimeOffset Latest(params IEnumerable<DateTimeOffset> times) => times.Max();
@@ -245,7 +225,7 @@ static class Scheduling
             if (finished.Length <= limit) continue;
             return new(CronAct.DeleteRun)
             {
-                Run = finished.OrderBy(run => run.Status.CompletionTime).ThenBy(run => run.Name).First(),
+                Run = finished.OrderBy(run => run.Status.CompletionTime).ThenBy(run => run.Name).First().Name,
             };
         }
         return null;

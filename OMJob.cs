@@ -256,41 +256,358 @@ sealed record Clocks(
 delegate Task<Reply> Send(Request request, CancellationToken stop);
 
 /// <summary>
-/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, act; every answer feeds the
-/// cache again, which requeues the key.
+/// What a process remembers of a run or a schedule beside its state. It is lost with the process, which only makes
+/// waits longer. Counts are in a row; the default is as if nothing had happened.
 /// </summary>
-sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
+sealed record Progress
 {
-    /// <summary>All that is known about one OMJob and its pods.</summary>
-    sealed class Entry(Key key)
+    public static readonly Progress None = new();
+    /// <summary>Requests that failed.</summary>
+    public int Failures { get; init; }
+    /// <summary>Refusals of a pod's or a run's creation.</summary>
+    public int Refusals { get; init; }
+    /// <summary>Exit pods that vanished (G17).</summary>
+    public int Vanished { get; init; }
+    /// <summary>No pod is created before then (server's time).</summary>
+    public DateTimeOffset RetryAt { get; init; }
+    /// <summary>The pod that admission leaves invalid, and since when (timestamp).</summary>
+    public (string Pod, long Since)? Invalid { get; init; }
+    /// <summary>How often labels were put back; many where they do not stay.</summary>
+    public int Relabelled { get; init; }
+    /// <summary>When to ask for the pods whose labels do not stay (server's time).</summary>
+    public DateTimeOffset? AskAgain { get; init; }
+    /// <summary>UIDs of the pods in which main was seen running while they were being deleted (G21).</summary>
+    public string RanWhileDeleting { get; init; } = "";
+    /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
+    public bool NamespaceAsked { get; init; }
+    /// <summary>When its deletion's turn is (timestamp); 0: none is waited for.</summary>
+    public long DeleteSlot { get; init; }
+    /// <summary>When an unfinished job is to go on by itself (server's time).</summary>
+    public DateTimeOffset? Due { get; init; }
+    /// <summary>Timestamp; 0: the main pod's end has not been seen, or its exit handler is there.</summary>
+    public long MainOver { get; init; }
+    public Fact? LastFact { get; init; }
+}
+
+/// <summary>
+/// The objects as the API server has told them, and what is remembered of each. All that it hands out are values: what
+/// a worker has been given nobody changes. <paramref name="changed"/> is told of each change under the lock: the key
+/// that it concerns, before and after (a Tombstone where it has gone); <paramref name="passed"/> tells if a watch has
+/// come past a version.
+/// </summary>
+sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> passed)
+{
+    const int MostSpecs = 32 << 20; // bytes; an OMJob whose spec is not held is asked for when its pod is made
+
+    readonly Lock gate = new(); // guards all below
+    readonly Dictionary<Key, Held> objects = [];
+    readonly Dictionary<Key, List<Key>> pods = []; // by the key of their OMJob, which need not be there
+    readonly Dictionary<Key, Progress> progress = [];
+    readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
+    readonly Dictionary<string, string> namespaces = []; // one string for all objects of one
+    long specs; // bytes
+
+    public int Count { get { lock (gate) return objects.Count; } }
+
+    /// <summary>
+    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. Live:
+    /// when the request was sent that it answers.
+    /// </summary>
+    public void Upsert(Held seen, bool deleted = false, DateTimeOffset? live = null)
     {
-        public readonly Key Key = key;
-        /// <summary>The job, its pods, and tombstones of what went since the key was last taken.</summary>
-        public readonly List<Held> Held = [];
-        public int Failures; // of requests, in a row
-        public int Refusals; // of a pod's creation, in a row
-        public int Vanished; // pods of this job
-        public DateTimeOffset RetryAt; // no pod is created before then
-        public bool NamespaceAsked;
-        public long DeleteSlot; // timestamp; 0: none taken
-        public DateTimeOffset? Due; // when an unfinished job is to go on by itself
-        public long MainOver; // timestamp; 0: the main pod's end has not been seen, or its exit handler is there
-        public Fact? LastFact;
-        public Job? Job => Held.OfType<Job>().FirstOrDefault();
+        lock (gate)
+        {
+            var held = objects.GetValueOrDefault(seen.Key);
+            // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
+            if ((held is Tombstone || (held is null && live is not null)) && passed(seen)) return;
+            deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
+            if (live is { } at && held is Job same && same.Version == seen.Version)
+                objects[seen.Key] = held = same with { SeenLive = at, Stale = false };
+            if (held is not null && !Versions.Newer(seen.Version, held.Version)
+                && !(deleted && held is not Tombstone && seen.Version == held.Version)) return;
+            Put(held, deleted ? Gone(held ?? seen, seen) : seen.After(held, live));
+        }
     }
 
-    readonly Random random = seeded ?? Random.Shared;
-    readonly Lock gate = new(); // guards entries and what they hold
-    readonly Dictionary<Key, Entry> entries = []; // by the key of the OMJob, and by that of each of its pods
-    readonly Channel<Fact> facts = Channel.CreateBounded<Fact>(10_000);
-    readonly ServerClock clock = new(time);
+    /// <summary>The object is gone, if it is still this one (D2) and nothing newer has come since.</summary>
+    public void Remove(Held gone)
+    {
+        lock (gate)
+            if (objects.GetValueOrDefault(gone.Key) is { } held and not Tombstone && held.Uid == gone.Uid)
+                Put(held, Gone(held, held));
+    }
+
+    /// <summary>Changes what is held of a job, if it is still this version.</summary>
+    public void Mark(Job job, Func<Job, Job> change)
+    {
+        lock (gate)
+            if (objects.GetValueOrDefault(job.Key) is Job held && held.Version == job.Version && held.Uid == job.Uid)
+                objects[job.Key] = change(held);
+    }
+
+    /// <summary>All objects that a list of that version should have had and had not are gone.</summary>
+    public void Prune(Watch watch, HashSet<Key> listed, string version)
+    {
+        lock (gate)
+            foreach (var held in objects.Values.Where(h => h.Key.Kind == watch.Kind && h is not Tombstone
+                && watch.Covers(h.Namespace) && !listed.Contains(h.Key) && !Versions.Newer(h.Version, version)).ToArray())
+                Put(held, Gone(held, held));
+    }
+
+    public void Clear()
+    {
+        lock (gate)
+        {
+            foreach (var all in (System.Collections.IDictionary[])[objects, pods, progress, runs]) all.Clear();
+            specs = 0;
+        }
+    }
+
+    static Tombstone Gone(Held held, Held seen) =>
+        new() { Key = held.Key, Uid = seen.Uid, Version = seen.Version, Home = held.Home };
+
+    /// <summary>Puts one state in the other's place. Retained runs are most of what is there: they are kept small.</summary>
+    void Put(Held? before, Held after)
+    {
+        after = after with { Key = before?.Key ?? after.Key with { Namespace = Shared(after.Namespace) } };
+        var job = after as Job;
+        if (after is Pod pod) after = pod with { Home = HomeOf(pod) };
+        if (before is Job { Spec.Length: var less }) specs -= less;
+        if (job is not null)
+        {
+            after = job.IsLetGo ? Retained.Of(job)
+                : specs + job.Spec.Length <= MostSpecs ? after : job with { Key = after.Key, Spec = [], SpecHeld = false };
+            specs += after is Job { Spec.Length: var more } ? more : 0;
+        }
+        var home = after.Home ?? after.Key;
+        if (before?.Home is { } old && old != home) Part(old, after.Key);
+        objects[after.Key] = after;
+        if (after.Home is not null) Join(home, after.Key);
+        NoteRun(before?.Cron, after.Cron, after.Key);
+        // What was remembered of pods by their UIDs stays true.
+        if (after.Home is null && before is not null && (after is Tombstone || before.Uid != after.Uid))
+            Remember(home, new() { RanWhileDeleting = ProgressOf(home).RanWhileDeleting });
+        if (after is Retained) progress.Remove(home);
+        changed(home, before, after);
+        DropSettled(home);
+    }
+
+    void Remember(Key key, Progress after)
+    {
+        if (after == Progress.None) progress.Remove(key);
+        else progress[key] = after;
+    }
+
+    public Held? Get(Key key) { lock (gate) return Whole(objects.GetValueOrDefault(key)); }
+
+    public Progress ProgressOf(Key key) { lock (gate) return progress.GetValueOrDefault(key, Progress.None); }
+
+    /// <summary>
+    /// What is held for a key, and of a CronOMJob its runs. Forgets tombstones: no answer to a request is due when a
+    /// key is taken.
+    /// </summary>
+    public (Held? Owner, Pod[] Pods, Progress Progress) Observe(Key key)
+    {
+        lock (gate)
+        {
+            if (objects.GetValueOrDefault(key) is Tombstone) objects.Remove(key);
+            foreach (var pod in pods.GetValueOrDefault(key)?.Where(p => objects[p] is Tombstone).ToArray() ?? [])
+                Drop(key, pod);
+            var (owner, there) = (Get(key), pods.GetValueOrDefault(key));
+            if (owner is null && there is null) progress.Remove(key);
+            return (owner, [.. there?.Select(p => (Pod)objects[p]) ?? []], ProgressOf(key));
+        }
+    }
+
+    public Job[] RunsOf(Cron cron)
+    {
+        lock (gate)
+            return [.. (runs.GetValueOrDefault(cron.Key) ?? []).Select(Get).OfType<Job>()
+                .Where(job => job.Cron?.Uid == cron.Uid)];
+    }
+
+    /// <summary>Remembers something of a key, as long as that object is there. Null: of its pods, without it.</summary>
+    public Progress Note(Key key, string? uid, Func<Progress, Progress> change)
+    {
+        lock (gate)
+        {
+            var after = change(ProgressOf(key));
+            if (Get(key)?.Uid == uid) Remember(key, after);
+            return after;
+        }
+    }
+
+    /// <summary>The keys of a namespace that may have something to do: those of OMJobs let go of have not.</summary>
+    public Key[] Unsettled(Func<string, bool> ofNamespace)
+    {
+        lock (gate)
+            return [.. objects.Values.Where(h => h is Job or Cron).Select(h => h.Key).Concat(pods.Keys).Distinct()
+                .Where(key => ofNamespace(key.Namespace))];
+    }
+
+    public void Visit(Action<Phase, Progress> visit)
+    {
+        lock (gate)
+            foreach (var (key, held) in objects)
+                if (held is Retained old) visit(old.Phase, Progress.None);
+                else if (held is Job job) visit(job.Status.Phase, ProgressOf(key));
+    }
+
+    static Held? Whole(Held? held) => held is Retained old ? old.ToJob() : held is Tombstone ? null : held;
+
+    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name too long.</summary>
+    Key HomeOf(Pod pod)
+    {
+        var named = new Key(pod.Namespace, pod.JobName);
+        if (pod.HasOwner || pod.JobName.Length < 63 || objects.ContainsKey(named)) return named;
+        var cut = objects.Values.FirstOrDefault(
+            h => h.Key.Kind == Kind.OMJob && h.Namespace == pod.Namespace && h.Uid == pod.JobUid);
+        return cut?.Key ?? named;
+    }
+
+    /// <summary>Lets go of pods that need nothing any more: whoever wants one asks for it.</summary>
+    void DropSettled(Key home)
+    {
+        if (objects.GetValueOrDefault(home) is Job or Cron || !pods.TryGetValue(home, out var keys)) return;
+        foreach (var key in keys.Where(k => objects[k] is Pod { IsSettled: true }).ToArray()) Drop(home, key);
+    }
+
+    void Drop(Key home, Key pod)
+    {
+        objects.Remove(pod);
+        Part(home, pod);
+    }
+
+    void Join(Key home, Key pod)
+    {
+        if (!pods.TryGetValue(home, out var keys)) pods[home] = keys = new(2);
+        if (!keys.Contains(pod)) keys.Add(pod);
+    }
+
+    void Part(Key home, Key pod)
+    {
+        if (pods.TryGetValue(home, out var keys) && keys.Remove(pod) && keys.Count == 0) pods.Remove(home);
+    }
+
+    void NoteRun(Owner? before, Owner? after, Key run)
+    {
+        if (before is not null && before.Key != after?.Key && runs.TryGetValue(before.Key, out var fewer)
+            && fewer.Remove(run) && fewer.Count == 0)
+            runs.Remove(before.Key);
+        if (after is not null) (runs.TryGetValue(after.Key, out var more) ? more : runs[after.Key] = []).Add(run);
+    }
+
+    string Shared(string ns) => namespaces.TryGetValue(ns, out var shared) ? shared : namespaces[ns] = ns;
+}
+
+/// <summary>Splits a list into its items while it comes in: one of them is in memory at a time.</summary>
+sealed class ListReader(ListReader.Item take)
+{
+    public delegate void Item(ReadOnlySpan<byte> json);
+    enum At { Start, Fields, Items, End }
+
+    const int GoodPage = 4 << 20, MostItems = 1000; // bytes
+    byte[] buffer = [];
+    int length, items;
+    long bytes;
+    At at;
+    JsonReaderState state = new(new() { MaxDepth = Json.MostDepth });
+
+    public ListMeta? Meta { get; private set; }
+
+    /// <summary>Takes the next piece of the text. Throws JsonException where it is none.</summary>
+    public void Feed(ReadOnlySpan<byte> piece)
+    {
+        if (buffer.Length < length + piece.Length) Array.Resize(ref buffer, Math.Max(length + piece.Length, 2 * length));
+        piece.CopyTo(buffer.AsSpan(length));
+        length += piece.Length;
+        bytes += piece.Length;
+        var reader = new Utf8JsonReader(buffer.AsSpan(0, length), isFinalBlock: false, state);
+        var used = 0;
+        while (at != At.End && Step(ref reader)) (used, state) = ((int)reader.BytesConsumed, reader.CurrentState);
+        buffer.AsSpan(used, length - used).CopyTo(buffer);
+        length -= used;
+    }
+
+    /// <summary>Takes one field or item; false, and nothing is taken, where it is not there as a whole yet.</summary>
+    bool Step(ref Utf8JsonReader reader)
+    {
+        if (!reader.Read()) return false;
+        switch (at)
+        {
+            case At.Start: at = reader.TokenType == JsonTokenType.StartObject ? At.Fields : throw new JsonException(); break;
+            case At.Fields when reader.TokenType == JsonTokenType.EndObject: at = At.End; break;
+            case At.Items when reader.TokenType == JsonTokenType.EndArray: at = At.Fields; break;
+            case At.Fields:
+                var (isMeta, isItems) = (reader.ValueTextEquals("metadata"u8), reader.ValueTextEquals("items"u8));
+                if (!reader.Read()) return false;
+                if (isItems && reader.TokenType == JsonTokenType.StartArray) { at = At.Items; break; }
+                if (Value(ref reader) is not { } field) return false;
+                if (isMeta) Meta = JsonSerializer.Deserialize(buffer.AsSpan(field), Json.Default.ListMeta);
+                break;
+            default:
+                if (Value(ref reader) is not { } item) return false;
+                items++;
+                take(buffer.AsSpan(item));
+                break;
+        }
+        return true;
+    }
+
+    static Range? Value(ref Utf8JsonReader reader)
+    {
+        var start = (int)reader.TokenStartIndex;
+        return reader.TrySkip() ? start..(int)reader.BytesConsumed : null;
+    }
+
+    /// <summary>The answer, as a fault where it is no whole list; what has come as a whole is taken only now.</summary>
+    public Reply Read(Reply reply)
+    {
+        if (!reply.Ok) return reply;
+        try { Feed(reply.Body); }
+        catch (JsonException) { at = At.Start; }
+        return at == At.End && Meta?.ResourceVersion is not null ? reply
+            : new Reply(0, []) { Fault = "the list cannot be read" };
+    }
+
+    /// <summary>How many of such objects make a good page; not many times more than were seen.</summary>
+    public int NextPage(int asked) => items == 0 ? asked
+        : (int)Math.Clamp(GoodPage / Math.Max(1, bytes / items), 1, Math.Min(8L * asked, MostItems));
+}
+
+/// <summary>
+/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, act; every answer feeds the
+/// cache again, which requeues the key. Each namespace is on its own: none of its keys is worked on before its pods and
+/// OMJobs have been listed, and one that cannot be listed holds up no other.
+/// </summary>
+sealed partial class Operator
+{
+    readonly Send send;
+    readonly Clocks clocks;
+    readonly TimeProvider time;
+    readonly ILogger log;
+    readonly Random random;
+    readonly ServerClock clock;
     readonly Metrics metrics = new();
+    readonly ObjectCache cache;
+    readonly WorkQueue queue, senders; // keys to reconcile; namespaces that have events to write
+    readonly Lock gate = new(); // guards all below
+    readonly HashSet<Key> failed = []; // keys that are worked on and met an error
+    readonly Dictionary<string, Queue<Fact>> facts = []; // events to write, by namespace
+    int pending; // of them, in all
+    TaskCompletionSource? written; // completes when none is pending
     long nextDelete; // timestamp; TTL deletes are paced from here
 
-    readonly HashSet<Key> failed = []; // keys that are worked on and met an error
+    public Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
+    {
+        (this.send, this.clocks, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
+        (clock, queue, senders) = (new(time), new(time, metrics), new(time));
+        cache = new(Changed, held => Watches.Exists(watch => watch.HasPassed(held)));
+    }
 
-    internal WorkQueue Queue => field ??= new(time, metrics);
     internal List<Watch> Watches { get; } = [];
+    /// <summary>How many objects are remembered.</summary>
+    internal int Held => cache.Count;
     DateTimeOffset Now => clock.Now;
 
     // ----- start and stop
@@ -298,28 +615,21 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
-        // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too; schedules last.
-        Watches.AddRange(settings.Namespaces.Select(Watch.Pods));
-        Watches.AddRange(settings.Namespaces.Select(Watch.Jobs));
-        Watches.AddRange(settings.Namespaces.Select(Watch.Crons));
+        queue.Workers = senders.Workers = settings.Workers;
+        Func<string, Watch>[] kinds = [Watch.Pods, Watch.Jobs, Watch.Crons];
+        Watches.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
         using var endpoints = new Endpoints(this, settings, time, metrics, log);
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        var told = Guard(SendFacts(cut.Token));
+        _ = Guard(Work(senders, ns => WriteEvent(ns, cut.Token), cut.Token));
         _ = Guard(endpoints.Serve());
-        _ = Guard(Queue.RunTimers(ending.Token));
-        foreach (var watches in Watches.GroupBy(w => w.Kind).ToArray())
-        {
-            foreach (var watch in watches) _ = Guard(RunWatch(watch, ending.Token));
-            if (watches.Key == Kind.CronOMJob) break; // nothing waits for schedules
-            await Task.WhenAll(watches.Select(w => w.Synced.Task)).WaitAsync(ending.Token).Quietly();
-        }
-        var workers = Enumerable.Range(0, settings.Workers).Select(_ => Guard(Work(ending.Token, cut.Token))).ToArray();
+        _ = Guard(queue.RunTimers(ending.Token));
+        var working = Guard(Work(queue, key => Reconcile(key, cut.Token), ending.Token));
+        foreach (var ns in settings.Namespaces) _ = Guard(RunNamespace(ns, ending.Token));
         await Task.Delay(Timeout.InfiniteTimeSpan, time, ending.Token).Quietly();
         log.LogInformation("Stopping: finishing the writes under way");
-        await Task.WhenAll(workers).WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
-        facts.Writer.Complete();
-        await told.WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
+        await working.WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
+        await EventsWritten().WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
         cut.Cancel();
         return stop.IsCancellationRequested ? 0 : 1;
 
@@ -341,15 +651,22 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var (released, failed) = (0, 0);
         foreach (var watch in namespaces.SelectMany(ns => (Watch[])[Watch.Pods(ns), Watch.Jobs(ns)]))
         {
-            var (listed, _) = await List(watch, found => ReleaseOne(Read(found, watch)), stop);
+            var ours = new List<Held>();
+            var (listed, _) = await List(watch, found =>
+            {
+                var held = Read(found, watch);
+                if (held is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
+                else if (held is Pod { HasFinalizer: true }) ours.Add(held);
+            }, stop);
             if (!listed.Ok) Count(listed);
+            foreach (var held in ours) await ReleaseOne(held);
         }
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
-        async Task ReleaseOne(Held? held)
+        async Task ReleaseOne(Held held)
         {
-            if (held is Pod { HasFinalizer: true } pod) Count(await ReleasePod(pod, stop));
+            if (held is Pod pod) Count(await ReleasePod(pod, stop));
             for (var job = held as Job; job is { HasFinalizer: true };)
             {
                 var reply = await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
@@ -362,32 +679,49 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         {
             if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
             else failed++;
-            if (!reply.Ok) log.LogError("{Words}", reply.Words);
+            if (!reply.Ok) log.LogError("{Words}", reply.Brief);
         }
     }
 
     // ----- list and watch
 
-    async Task RunWatch(Watch watch, CancellationToken stop)
+    /// <summary>Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.</summary>
+    async Task RunNamespace(string ns, CancellationToken stop)
+    {
+        var loops = new List<Task>();
+        foreach (var watch in Watches.Where(w => w.Namespace == ns))
+        {
+            var listed = new TaskCompletionSource();
+            loops.Add(RunWatch(watch, listed, stop));
+            await Task.WhenAny(listed.Task, loops[^1]);
+        }
+        await await Task.WhenAny(loops); // none ends before it is stopped, but by a bug
+    }
+
+    async Task RunWatch(Watch watch, TaskCompletionSource listed, CancellationToken stop)
     {
         for (var failures = 0; !stop.IsCancellationRequested;)
         {
             watch.Turned = time.GetTimestamp();
-            var (listing, from) = (watch.Version is null, watch.Version);
+            var (listing, from) = (watch.Version is null || !watch.Listed, watch.Version);
             var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
             // A stream that ends by itself is normal; one that ends at once, again and again, is not. The API server also
             // ends one whose reader is slow in a burst: what brought an event has lived.
             var lived = listing ? reply.Ok : watch.Connected
                 && (watch.Version != from || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1));
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
+            var mute = !listing && reply.Ok && watch.Connected && watch.Version == from;
             if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
             // OMJobs go on without the CRD of schedules, and without the right to see them.
             var absent = watch.Kind == Kind.CronOMJob && reply.Code is 403 or 404;
             if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Words);
-            if (watch.Absent = absent) watch.Synced.TrySetResult();
-            if (failures > 1 && !absent)
+            watch.Absent = absent;
+            if (absent || watch.Listed) listed.TrySetResult();
+            if (int.IsPow2(failures) && failures > 1 && !absent)
                 log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
+            // A watch from a version that is still to come opens well and stays silent.
+            if (mute && await IsSetBack(watch, from!, stop)) DropCache();
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
             if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
         }
@@ -395,74 +729,59 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 
     async Task<Reply> ListAll(Watch watch, CancellationToken stop)
     {
-        var seen = new HashSet<Key>();
+        var listed = new HashSet<Key>();
         var (reply, version) = await List(watch, Take, stop);
         if (!reply.Ok) return reply;
-        lock (gate)
+        if (watch.Newest is { } newest && Versions.Newer(newest, version!) && await IsSetBack(watch, newest, stop))
         {
-            var missing = entries.Values.SelectMany(e => e.Held).Where(h =>
-                h.Key.Kind == watch.Kind && h is not Tombstone
-                && watch.Covers(h.Key) && !seen.Contains(h.Key) && !Versions.Newer(h.Version, version!));
-            foreach (var held in missing.ToArray()) Bury(held);
+            DropCache();
+            return new(0, []) { Fault = "its versions went back" };
         }
-        (watch.Version, watch.Heard, watch.LastEvent) = (version, time.GetTimestamp(), Now);
+        cache.Prune(watch, listed, version!);
+        watch.Tell(version, time.GetTimestamp(), Now);
         // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
-        if (seen.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
-        watch.Synced.TrySetResult();
+        if (listed.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+        if (!watch.Listed)
+        {
+            watch.Listed = true;
+            foreach (var key in cache.Unsettled(watch.Covers)) Requeue(key);
+        }
         return reply;
 
-        Task Take(IApiObject found)
+        void Take(IApiObject found)
         {
-            See(Read(found, watch));
-            // Also one that cannot be read is there.
-            if (found.Metadata is { Name: { } name, Namespace: { } ns }) seen.Add(new(ns, name, watch.Kind));
-            return Task.CompletedTask;
+            if (Read(found, watch) is { } held) cache.Upsert(held);
+            // Also one that cannot be read is there. The key that is held spares its text being there twice.
+            if (found.Metadata is { Name: { } name, Namespace: { } ns }
+                && cache.Get(new(ns, name, watch.Kind)) is { Key: var key }) listed.Add(key);
         }
     }
 
     /// <summary>Gets a list page by page; returns the last answer and, where that is Ok, the list's version.</summary>
-    async Task<(Reply Reply, string? Version)> List(Watch watch, Func<IApiObject, Task> take, CancellationToken stop)
+    async Task<(Reply Reply, string? Version)> List(Watch watch, Action<IApiObject> take, CancellationToken stop)
     {
-        for (var next = ""; ;)
+        watch.PageSize = Math.Min(watch.PageSize, Watch.FirstPage);
+        var next = "";
+        for (var failures = 0; ;)
         {
+            var list = new ListReader(item => { if (ReadItem(item, watch) is { } found) take(found); });
             var page = next.Length == 0 ? "" : $"&continue={Uri.EscapeDataString(next)}";
-            var path = $"{watch.Path}limit=250{page}"; // at most about 2 MB
-            var reply = await Call(new(HttpMethod.Get, path) { Timeout = TimeSpan.FromSeconds(60) }, stop);
-            if (!reply.Ok) return (reply, null);
-            if (Items(reply.Body) is not ({ ResourceVersion: { } version } meta, var items))
-                return (new Reply(0, []) { Fault = "the list cannot be read" }, null);
-            foreach (var item in items)
-                if (ReadItem(reply.Body.AsSpan(item), watch) is { } found) await take(found);
-            next = meta.Continue ?? "";
-            if (next.Length == 0) return (reply, version);
-        }
-    }
-
-    /// <summary>A list's metadata and where its items stand in the text; null where it is no whole list.</summary>
-    static (ListMeta? Meta, List<Range> Items)? Items(byte[] list)
-    {
-        var (meta, items) = ((ListMeta?)null, new List<Range>());
-        var reader = new Utf8JsonReader(list, new() { MaxDepth = Json.MostDepth });
-        try
-        {
-            if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject) return null;
-            while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+            var reply = list.Read(await Call(new(HttpMethod.Get, $"{watch.Path}limit={watch.PageSize}{page}")
             {
-                var (isMeta, isItems) = (reader.ValueTextEquals("metadata"u8), reader.ValueTextEquals("items"u8));
-                reader.Read();
-                if (isMeta) meta = JsonSerializer.Deserialize(ref reader, Json.Default.ListMeta);
-                else if (!isItems || reader.TokenType != JsonTokenType.StartArray) reader.Skip();
-                else
-                    while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
-                    {
-                        var start = (int)reader.TokenStartIndex;
-                        reader.Skip();
-                        items.Add(start..(int)reader.BytesConsumed);
-                    }
+                Timeout = TimeSpan.FromSeconds(60),
+                OnPiece = list.Feed,
+            }, stop));
+            if (reply.Ok)
+            {
+                (failures, watch.PageSize, next) = (0, list.NextPage(watch.PageSize), list.Meta!.Continue ?? "");
+                if (next.Length == 0) return (reply, list.Meta.ResourceVersion);
+                continue;
             }
-            return (meta, items);
+            if (reply.Outcome is not (Outcome.Fault or Outcome.TooMany)) return (reply, null);
+            watch.PageSize = Math.Max(1, watch.PageSize / 4); // what is too much in one answer may not be in several
+            if (next.Length == 0 || ++failures > 5) return (reply, null);
+            await Task.Delay(Pause(failures, reply.RetryAfter), time, stop).Quietly();
         }
-        catch (JsonException) { return null; }
     }
 
     /// <summary>One of a list's items; one that cannot be read must not hide the others.</summary>
@@ -486,21 +805,31 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     }
 
     /// <summary>Watches until the server closes the stream, it breaks, or nothing more can come (W1–W3, W6).</summary>
-    Task<Reply> Follow(Watch watch, CancellationToken stop)
+    async Task<Reply> Follow(Watch watch, CancellationToken stop)
     {
         var seconds = random.Next(150, 200);
         var from = $"watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
-        return Call(new(HttpMethod.Get, watch.Path + from)
+        var stream = new CancellationTokenSource(); // not disposed of: another thread may be about to cancel it
+        using var stopped = stop.UnsafeRegister(_ => stream.Cancel(), null);
+        watch.Stream = stream;
+        try
         {
-            Timeout = TimeSpan.FromSeconds(seconds + 10),
-            OnLine = line => Take(watch, line),
-        }, stop);
+            return await Call(new(HttpMethod.Get, watch.Path + from)
+            {
+                Timeout = TimeSpan.FromSeconds(seconds + 10),
+                OnLine = line => Take(watch, line),
+            }, stream.Token);
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested) { return new(410, []); }
+        finally { watch.Stream = null; }
     }
 
     /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
     Reply? Take(Watch watch, ReadOnlyMemory<byte> line)
     {
-        (watch.Connected, watch.Heard, watch.LastEvent) = (true, time.GetTimestamp(), Now);
+        if (!watch.Listed) return new(410, []); // the cache was dropped
+        watch.Connected = true;
+        watch.Tell(watch.Version, time.GetTimestamp(), Now);
         if (line.IsEmpty) return null; // the stream is open
         try
         {
@@ -510,8 +839,9 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
                 return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
             }
             var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
-            if (change?.Type != "BOOKMARK") See(Read(change?.Object, watch), change?.Type == "DELETED");
-            watch.Version = change?.Object?.Metadata?.ResourceVersion ?? watch.Version;
+            if (change?.Type != "BOOKMARK" && Read(change?.Object, watch) is { } held)
+                cache.Upsert(held, change!.Type == "DELETED");
+            watch.Tell(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
         }
         catch (JsonException e) // the path tells no value
         {
@@ -531,141 +861,127 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         }
     }
 
+    // ----- versions that go back (etcd was restored from a backup): whoever compares versions would be deaf
+
+    /// <summary>A list is of a version before one that was told.</summary>
+    async Task<bool> IsSetBack(Watch watch, string told, CancellationToken stop)
+    {
+        var list = new ListReader(_ => { });
+        var reply = list.Read(await Call(new(HttpMethod.Get, watch.Path + "limit=1") { OnPiece = list.Feed }, stop));
+        return reply.Ok && Versions.Newer(told, list.Meta!.ResourceVersion!);
+    }
+
+    /// <summary>An object is of a version before one that was told.</summary>
+    async Task<bool> IsSetBack(Held told, CancellationToken stop)
+    {
+        var reply = await Call(new(HttpMethod.Get, Paths.Of(told.Key)), stop);
+        var now = reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole.Get("metadata") : default;
+        return now.Text("uid") == told.Uid && now.Text("resourceVersion") is { } version
+            && Versions.Newer(told.Version, version);
+    }
+
+    /// <summary>Begins as a new process does.</summary>
+    void DropCache()
+    {
+        log.LogWarning("The API server's versions went back: everything is listed again");
+        foreach (var watch in Watches) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
+        cache.Clear();
+        foreach (var watch in Watches) watch.Stream?.Cancel();
+    }
+
     // ----- cache
 
+    /// <summary>What follows from a change beside the next reconcile. Called under the cache's lock.</summary>
+    void Changed(Key key, Held? before, Held after)
+    {
+        var job = cache.Get(key) as Job;
+        if (after is Pod seen) NoteRanWhileDeleting(key, seen);
+        // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again, with
+        // backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
+        if (after is Tombstone && job is not null)
+        {
+            var vanished = before is Pod pod && pod.Name == Pods.ExitName(job) && pod.BelongsTo(job);
+            if (vanished) cache.Mark(job, held => held with { SeenLive = null });
+            cache.Note(key, job.Uid, p => !vanished ? p with { RetryAt = default } : p with
+            {
+                Vanished = p.Vanished + 1,
+                RetryAt = Now + Backoff(p.Vanished + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
+            });
+        }
+        if (before?.Cron is { } fewer) Requeue(fewer.Key);
+        if (after.Cron is { } more && more != before?.Cron) Requeue(more.Key);
+        Requeue(key, first: after.Key.Kind == Kind.Pod);
+    }
+
+    /// <summary>G21: what a node's clock says of its end proves nothing from now on.</summary>
+    void NoteRanWhileDeleting(Key key, Pod pod)
+    {
+        if (pod is { Deleting: true, MainRunning: true })
+            cache.Note(key, cache.Get(key)?.Uid, p => p.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal) ? p
+                : p with { RanWhileDeleting = $"{p.RanWhileDeleting}{pod.Uid} " });
+    }
+
     /// <summary>
-    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held, and
-    /// requeues its OMJob's key. Returns the object's own key. Live: when the request was sent that it answers.
+    /// Queues a key, unless its namespace has not been listed: then all of its keys will be. An OMJob that nothing is
+    /// held of can expire before.
     /// </summary>
-    Key? See(Held? seen, bool deleted = false, DateTimeOffset? live = null)
+    void Requeue(Key key, bool first = false)
     {
-        if (seen is null) return null;
-        lock (gate)
-        {
-            var held = entries.TryGetValue(seen.Key, out var entry) ? entry.Held.Find(h => h.Key == seen.Key) : null;
-            // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
-            var late = live is not null && held is null or Tombstone && Watches.Exists(w => w.HasPassed(seen));
-            if (late) return seen.Key;
-            entry ??= EntryFor(seen is Pod pod ? HomeOf(pod) : seen.Key);
-            if (live is { } at && held is Job same && same.Version == seen.Version)
-                entry.Held[entry.Held.IndexOf(held)] = same with { SeenLive = at, Stale = false };
-            deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
-            if (held is not null && !Versions.Newer(seen.Version, held.Version)
-                && !(deleted && held is not Tombstone && seen.Version == held.Version)) return seen.Key;
-            if (deleted) { Bury(seen, entry); return seen.Key; }
-            if (seen is Job job && held?.Uid != job.Uid)
-            {
-                (entry.Refusals, entry.Vanished, entry.RetryAt) = (0, 0, default);
-                (entry.NamespaceAsked, entry.DeleteSlot, entry.Due, entry.MainOver) = (false, 0, null, 0);
-            }
-            NoteRun(held as Job, seen as Job);
-            if (held is not null) entry.Held.Remove(held);
-            entry.Held.Add(seen.After(held, live));
-            entries[seen.Key] = entry;
-            Queue.Add(entry.Key, first: seen is Pod);
-            Forget(entry);
-            return seen.Key;
-        }
-    }
-
-    /// <summary>Leaves a tombstone, so that a late answer does not revive the object, and requeues the key.</summary>
-    void Bury(Held gone, Entry? entry = null)
-    {
-        lock (gate)
-        {
-            if (entry is null && !entries.TryGetValue(gone.Key, out entry)) return;
-            NoteRun(entry.Held.Find(h => h.Key == gone.Key) as Job, null);
-            entry.Held.RemoveAll(h => h.Key == gone.Key);
-            entry.Held.Add(new Tombstone { Key = gone.Key, Uid = gone.Uid, Version = gone.Version });
-            entries[gone.Key] = entry;
-            // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again,
-            // with backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
-            entry.RetryAt = default;
-            if (entry.Job is { } job && gone.Name == Pods.ExitName(job) && gone is Pod pod && pod.BelongsTo(job))
-            {
-                entry.Held[entry.Held.IndexOf(job)] = job with { SeenLive = null };
-                entry.RetryAt = Now + Backoff(++entry.Vanished, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
-            }
-            Queue.Add(entry.Key, first: gone.Key.Kind == Kind.Pod);
-        }
-    }
-
-    /// <summary>Lets go of pods that need nothing any more: retained runs are most of what is there.</summary>
-    void Forget(Entry entry)
-    {
-        if (entry.Job is not { HasFinalizer: false } job || !job.Status.Phase.IsFinished()) return;
-        foreach (var pod in entry.Held.OfType<Pod>().Where(pod => pod.IsSettled).ToArray())
-        {
-            entry.Held.Remove(pod);
-            entries.Remove(pod.Key);
-        }
-        entry.Held.TrimExcess();
-    }
-
-    Entry EntryFor(Key key)
-    {
-        if (!entries.TryGetValue(key, out var entry)) entries[key] = entry = new Entry(key);
-        return entry;
-    }
-
-    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name too long.</summary>
-    Key HomeOf(Pod pod)
-    {
-        var named = new Key(pod.Namespace, pod.JobName);
-        if (pod.HasOwner || pod.JobName.Length < 63 || entries.ContainsKey(named)) return named;
-        var cut = entries.Values.FirstOrDefault(e => e.Key.Namespace == pod.Namespace && e.Job?.Uid == pod.JobUid);
-        return cut?.Key ?? named;
-    }
-
-    /// <summary>What is held for a key, less tombstones: no answer to our requests is due when it is taken.</summary>
-    (Entry? Entry, Job? Job, Pod[] Pods) Observe(Key key)
-    {
-        lock (gate)
-        {
-            if (!entries.TryGetValue(key, out var entry)) return default;
-            foreach (var tombstone in entry.Held.OfType<Tombstone>().ToArray())
-            {
-                entry.Held.Remove(tombstone);
-                if (tombstone.Key != key) entries.Remove(tombstone.Key);
-            }
-            if (entry.Held.Count == 0) entries.Remove(key);
-            return (entry, entry.Job, [.. entry.Held.OfType<Pod>()]);
-        }
+        var waits = Watches.Exists(w => !w.Listed && w.Covers(key.Namespace)
+            && (w.Kind == Kind.Pod || (w.Kind == Kind.OMJob && cache.Get(key) is not Job { IsLetGo: true })));
+        if (!waits) queue.Add(key, first);
     }
 
     // ----- reconcile
 
-    /// <param name="stop">Take no more keys.</param>
-    /// <param name="cut">Let go of the requests under way as well.</param>
-    async Task Work(CancellationToken stop, CancellationToken cut)
+    /// <summary>Hands each key that comes to the work until stopped; ends once all of it is done.</summary>
+    static async Task Work(WorkQueue keys, Func<Key, Task> work, CancellationToken stop)
     {
-        while (await Queue.Take(stop) is { } key)
+        var working = new List<Task>();
+        while (await keys.Take(stop) is { } key)
         {
-            var start = time.GetTimestamp();
-            try { await Reconcile(key, cut); }
-            catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
-#pragma warning disable CA1031 // A bug met by one object must not stop the others; an exception never decides a phase.
-            catch (Exception e)
-#pragma warning restore CA1031
-            {
-                log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
-                TryAgain(key, TimeSpan.FromSeconds(30));
-            }
-            finally { Queue.Done(key); }
-            var controller = Metrics.Label("controller", key.Kind == Kind.OMJob ? "omjob" : "cronomjob");
-            bool error;
-            lock (gate) error = failed.Remove(key);
-            metrics.Count(Metrics.Reconciles, $"{controller},{Metrics.Label("result", error ? "error" : "success")}");
-            if (error) metrics.Count(Metrics.Errors, controller);
-            metrics.Observe(Metrics.ReconcileTime, controller, time.GetElapsedTime(start));
+            if (working.Find(task => task.IsFaulted) is { } broken) await broken;
+            working.RemoveAll(task => task.IsCompleted);
+            working.Add(One(key));
+        }
+        await Task.WhenAll(working);
+
+        async Task One(Key key)
+        {
+            try { await work(key); }
+            finally { keys.Done(key); }
         }
     }
 
-    async Task Reconcile(Key key, CancellationToken stop)
+    async Task Reconcile(Key key, CancellationToken cut)
     {
-        if (key.Kind == Kind.CronOMJob) { await ReconcileCron(key, stop); return; }
-        var (entry, job, pods) = Observe(key);
-        if (entry is null) return;
+        var start = time.GetTimestamp();
+        try
+        {
+            if (key.Kind == Kind.CronOMJob) await ReconcileCron(key, cut);
+            else await ReconcileJob(key, cut);
+        }
+        catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
+#pragma warning disable CA1031 // A bug met by one object must not stop the others; an exception never decides a phase.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
+            TryAgain(key, TimeSpan.FromSeconds(30));
+        }
+        var controller = Metrics.Label("controller", key.Kind == Kind.OMJob ? "omjob" : "cronomjob");
+        bool error;
+        lock (gate) error = failed.Remove(key);
+        metrics.Count(Metrics.Reconciles, $"{controller},{Metrics.Label("result", error ? "error" : "success")}");
+        if (error) metrics.Count(Metrics.Errors, controller);
+        metrics.Observe(Metrics.ReconcileTime, controller, time.GetElapsedTime(start));
+    }
+
+    async Task ReconcileJob(Key key, CancellationToken stop)
+    {
+        var (owner, pods, _) = cache.Observe(key);
+        var job = owner as Job;
+        if (job is null && pods.Length == 0) return;
 #pragma warning disable CA1727 // JSON logs show these fields with each line, under the names that objects give them.
         using var fields = log.BeginScope("{namespace}/{omjob} {uid} {phase}",
             key.Namespace, key.Name, job?.Uid, job?.Status.Phase);
@@ -674,179 +990,235 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         {
             if (Protocol.Stray(job, pod) is null) continue;
             (var reply, job) = await AskJob(key, stop);
-            if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(entry, reply); return; }
-            if (await AskPod(entry, pod.Name, stop) is not { } live) return;
+            if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(key, job, reply); return; }
+            if (await AskPod(key, job, pod.Name, stop) is not { } live) return;
             if (live.Pod?.Uid != pod.Uid) return; // a newer one, or none: its key comes again
             if (Protocol.Stray(job, live.Pod) is not { } stray) continue;
             log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
-            if (job is not null && stray.Fact is { } fact) Tell(entry, job, fact);
-            await Do(entry, job, stray, stop);
+            if (job is not null && stray.Fact is { } fact) Tell(job, fact);
+            await Do(key, job, stray, stop);
             return;
         }
-        if (job is not null) await DecideAndAct(entry, job, pods, stop);
+        if (job is not null) await DecideAndAct(key, job, pods, stop);
     }
 
-    async Task DecideAndAct(Entry entry, Job job, Pod[] pods, CancellationToken stop)
+    async Task DecideAndAct(Key key, Job job, Pod[] pods, CancellationToken stop)
     {
-        PodView View(string name) => new(pods.FirstOrDefault(p => p.Name == name)) { RetryAt = entry.RetryAt };
+        PodView View(string name) => ViewOf(key, pods.FirstOrDefault(p => p.Name == name));
         PodView? main = View(Pods.MainName(job)), exit = View(Pods.ExitName(job));
-        for (var round = 0; round < 8 && main is not null && exit is not null; round++)
+        for (var round = 0; main is not null && exit is not null; round++)
         {
+            if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
             // G20: the collector, done with orphaning, has taken the owner reference and left no other sign.
             var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
-            job = job with { NamespaceAsked = entry.NamespaceAsked, Orphaning = orphaning };
+            var known = cache.ProgressOf(key);
+            job = job with { NamespaceAsked = known.NamespaceAsked, Orphaning = orphaning };
             var decision = Protocol.Decide(job, main, exit, Now, clocks);
-            switch (decision.Act)
+            var makes = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace;
+            switch (makes && !job.SpecHeld ? Act.AskJob : decision.Act)
             {
                 case Act.Wait:
-                    entry.Failures = 0;
-                    entry.Due = job.Status.Phase.IsFinished() || entry.RetryAt > Now ? null : decision.Wake;
-                    if (decision.Wake is { } wake) Queue.AddAfter(entry.Key, wake - Now);
+                    var waits = job.Status.Phase.IsFinished() || known.RetryAt > Now;
+                    cache.Note(key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
+                    if (decision.Wake is { } wake) queue.AddAfter(key, wake - Now);
                     return;
                 case Act.AskJob:
-                    var (reply, live) = await AskJob(entry.Key, stop);
-                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(entry, reply);
+                    var (reply, live) = await AskJob(key, stop);
+                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(key, job, reply);
                     if (live?.Uid != job.Uid) return;
                     // It may name another exit pod by now (D1).
                     if (live.Status != job.Status)
                         (main, exit) = (View(Pods.MainName(live)), View(Pods.ExitName(live)));
                     job = live;
                     break;
-                case Act.AskMain: main = await AskPod(entry, Pods.MainName(job), stop); break;
-                case Act.AskExit: exit = await AskPod(entry, Pods.ExitName(job), stop); break;
-                case Act.AskNamespace: exit = await AskNamespace(entry, job, exit, stop); break;
-                case Act.CreateMain: main = await Create(entry, job, PodType.Main, stop); break;
-                case Act.CreateExit: exit = await Create(entry, job, PodType.ExitHandler, stop); break;
-                default: await Do(entry, job, decision, stop); return;
+                case Act.AskMain: main = await AskPod(key, job, Pods.MainName(job), stop); break;
+                case Act.AskExit: exit = await AskPod(key, job, Pods.ExitName(job), stop); break;
+                case Act.AskNamespace: exit = await AskNamespace(key, job, exit, stop); break;
+                case Act.CreateMain: main = await Create(key, job, PodType.Main, stop); break;
+                case Act.CreateExit: exit = await Create(key, job, PodType.ExitHandler, stop); break;
+                default: await Do(key, job, decision, stop); return;
             }
         }
+    }
+
+    /// <summary>A pod with what is remembered of it; null: not held.</summary>
+    PodView ViewOf(Key key, Pod? pod)
+    {
+        var known = cache.ProgressOf(key);
+        return new(pod)
+        {
+            RetryAt = known.RetryAt,
+            AskAgain = pod is { LostLabels: true } ? known.AskAgain : null,
+            RanWhileDeleting = pod is not null && known.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal),
+        };
     }
 
     // ----- actions
 
     /// <summary>Does what was decided, one request, and takes its answer.</summary>
-    async Task Do(Entry entry, Job? job, Decision decision, CancellationToken stop)
+    async Task Do(Key key, Job? job, Decision decision, CancellationToken stop)
     {
         var pod = decision.Pod!;
         switch (decision.Act)
         {
             case Act.AddFinalizer:
-                TakeJob(entry, job!, await PatchFinalizers(job!, job!.Finalizers.Append(Job.Finalizer), stop));
+                var more = job!.Finalizers.Append(Job.Finalizer);
+                await TakeJob(key, job, await PatchFinalizers(job, more, stop), stop);
                 break;
             case Act.DropFinalizer:
-                TakeJob(entry, job!, await PatchFinalizers(job!, job!.Finalizers.Where(f => f != decision.Why), stop));
+                var less = job!.Finalizers.Where(f => f != decision.Why);
+                await TakeJob(key, job, await PatchFinalizers(job, less, stop), stop);
                 break;
-            case Act.WriteStatus: await WriteStatus(entry, job!, decision, stop); break;
-            case Act.Block: await Block(entry, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
-            case Act.DeleteJob: await DeleteJob(entry, job!, job!.Version, "its TTL is over", stop); break;
-            case Act.ReleasePod: TakePod(entry, pod, await ReleasePod(pod, stop)); break;
-            case Act.RestoreLabels:
-                var meta = Pods.LabelPatch(job!, pod);
-                TakePod(entry, pod, await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), meta, MediaTypes.Merge), stop));
-                break;
+            case Act.WriteStatus: await WriteStatus(key, job!, decision, stop); break;
+            case Act.Block: await Block(key, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
+            case Act.DeleteJob: await DeleteJob(key, job!, job!.Version, "its TTL is over", stop); break;
+            case Act.ReleasePod: await TakePod(key, job, pod, await ReleasePod(pod, stop), stop); break;
+            case Act.RestoreLabels: await RestoreLabels(key, job!, pod, stop); break;
             case Act.DeletePod:
-                Log(entry.Key, $"Deleting {pod.Name}: {decision.Why}");
-                var body = Bodies.Delete(pod.Uid, null);
-                TakePod(entry, pod, await Call(new(HttpMethod.Delete, Paths.Of(pod.Key), body), stop));
+                Log(key, $"Deleting {pod.Name}: {decision.Why}");
+                var delete = new Request(HttpMethod.Delete, Paths.Of(pod.Key), Bodies.Delete(pod.Uid, null));
+                await TakePod(key, job, pod, await Call(delete, stop), stop);
                 break;
         }
     }
 
     /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
-    async Task<PodView?> Create(Entry entry, Job job, PodType type, CancellationToken stop)
+    async Task<PodView?> Create(Key key, Job job, PodType type, CancellationToken stop)
     {
         var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
         var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                (entry.Refusals, entry.Failures) = (0, 0);
-                Log(entry.Key, $"Created {name}");
-                Tell(entry, job, main
+                var known = cache.ProgressOf(key);
+                cache.Note(key, job.Uid, p => p with
+                { Refusals = 0, Failures = 0, Invalid = null, MainOver = main ? p.MainOver : 0 });
+                Log(key, $"Created {name}");
+                Tell(job, main
                     ? new("MainPodCreated", $"Created main pod {name}")
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
-                if (!main && entry.MainOver != 0)
-                    metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(entry.MainOver));
-                if (!main) entry.MainOver = 0;
+                if (!main && known.MainOver != 0)
+                    metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
                 var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                See(pod, live: reply.Asked);
-                return pod is null ? null : new PodView(pod);
+                if (pod is not null) cache.Upsert(pod, live: reply.Asked);
+                return pod is null ? null : ViewOf(key, pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
-                var found = await AskPod(entry, name, stop);
+                var found = await AskPod(key, job, name, stop);
                 if (found is not { Sight: Sight.Absent }) return found;
-                await Block(entry, job, type, reply, stop); // not there after all: a webhook, a quota's conflict
+                await Block(key, job, type, reply, stop); // not there after all: a quota's conflict
                 return null;
-            case Outcome.Invalid: return PodView.Refused(Secrets.Redact(reply.Words, job));
+            case Outcome.Impossible: return PodView.Refused(Words(reply, job));
+            case Outcome.Invalid when IsInvalidForGood(key, job, name, main): return PodView.Refused(Words(reply, job));
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
-                Retry(entry, reply);
+                Retry(key, job, reply);
                 return null;
             default:
-                await Block(entry, job, type, reply, stop);
+                await Block(key, job, type, reply, stop);
                 return null;
         }
     }
 
+    /// <summary>
+    /// G15: admission changes a pod before it is validated, so a pod that is invalid now may be valid later. It is given
+    /// up once it has been refused so for a minute, and one of a handler that nobody waits for to be gone, for its
+    /// deadline.
+    /// </summary>
+    bool IsInvalidForGood(Key key, Job job, string name, bool main)
+    {
+        var now = time.GetTimestamp();
+        var (_, since) = cache.Note(key, job.Uid, p => p.Invalid?.Pod == name ? p : p with { Invalid = (name, now) })
+            .Invalid!.Value;
+        var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
+            : clocks.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : clocks.ExitHandlerDeadline;
+        return time.GetElapsedTime(since, now) >= patience;
+    }
+
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
-    async Task Block(Entry entry, Job job, PodType type, Reply refusal, CancellationToken stop)
+    async Task Block(Key key, Job job, PodType type, Reply refusal, CancellationToken stop)
     {
         var main = type == PodType.Main;
-        var words = Secrets.Redact(refusal.Words, job);
-        var text = Text.Cut($"{(main ? "Main pod" : "exit handler")} is blocked: {words}");
-        var delay = refusal.RetryAfter
-            ?? Backoff(entry.Refusals + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30));
-        entry.Refusals++;
-        (entry.RetryAt, entry.Due) = (Now + delay, null); // it is blocked, and counted as that
-        if (int.IsPow2(entry.Refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
+        var attempt = Pods.Ran(job) + 1;
+        var what = main ? "Main pod " : attempt == 1 ? "exit handler " : $"{JobStatus.AttemptWord}{attempt} ";
+        var text = Text.Cut($"{what}{JobStatus.IsBlocked}{Words(refusal, job)}");
+        var refusals = cache.ProgressOf(key).Refusals + 1;
+        var delay = Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
+        cache.Note(key, job.Uid, p => p with // it is blocked, and counted as that
+        { Refusals = refusals, RetryAt = Now + delay, Due = null });
+        if (int.IsPow2(refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
-            log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, entry.Refusals);
-            Tell(entry, job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), entry.Refusals);
+            log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, refusals);
+            Tell(job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), refusals);
         }
         var message = main ? text : Text.Join(job.Status.MainWords, text);
         if (job.Status.Message != message)
         {
             var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
-            await WriteStatus(entry, job, said, stop);
+            await WriteStatus(key, job, said, stop);
         }
-        Queue.AddAfter(entry.Key, delay);
+        queue.AddAfter(key, delay);
     }
 
-    async Task WriteStatus(Entry entry, Job job, Decision decision, CancellationToken stop)
+    /// <summary>D3, H1: gives a pod its labels back; where they do not stay it is asked for from time to time.</summary>
+    async Task RestoreLabels(Key key, Job job, Pod pod, CancellationToken stop)
+    {
+        const int most = 3; // times; whoever takes them again and again will go on
+        var body = Pods.LabelPatch(job, pod);
+        var reply = await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), body, MediaTypes.Merge), stop);
+        var lost = reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { LostLabels: true };
+        var before = cache.ProgressOf(key).Relabelled;
+        var after = cache.Note(key, job.Uid, p => p with
+        {
+            Relabelled = lost ? Math.Max(most, p.Relabelled + 1) : p.Relabelled + 1,
+            AskAgain = lost || p.Relabelled + 1 >= most ? Now : null,
+        }).Relabelled;
+        if (before < most && after >= most)
+        {
+            var text = $"The labels of pod {pod.Name} are removed again and again: it is asked for from time to time";
+            log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, text);
+            Tell(job, new("PodLabelsRemoved", text, Warning: true));
+        }
+        await TakePod(key, job, pod, reply, stop);
+    }
+
+    async Task WriteStatus(Key key, Job job, Decision decision, CancellationToken stop)
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
         var path = Paths.Of(job.Key) + "/status";
         var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status, Now), MediaTypes.Merge);
         var seen = time.GetTimestamp();
-        if (!TakeJob(entry, job, await Call(patch, stop))) return;
-        if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning) entry.MainOver = seen;
+        if (!await TakeJob(key, job, await Call(patch, stop), stop)) return;
+        if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
+            cache.Note(key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
-        if (from == Phase.ExitHandlerRunning && Conditions.Attempt(job.Status, decision.Status) is { } outcome)
+        if (from == Phase.ExitHandlerRunning && Conditions.Attempt(job, decision.Status) is { } outcome)
             metrics.Count(Metrics.ExitHandlers, Metrics.Label("outcome", outcome));
         if (from != to && to.IsFinished())
             metrics.Count(Metrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
-        if (decision.Fact is { } fact) Tell(entry, job, fact);
+        if (decision.Fact is { } fact) Tell(job, fact);
     }
 
     /// <summary>
-    /// Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The entry is that of
-    /// the key which decided it: the job's, or its CronOMJob's.
+    /// Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is the one
+    /// which decided it: the job's, or its CronOMJob's, whose UID goes along.
     /// </summary>
-    async Task DeleteJob(Entry entry, Job job, string? version, string why, CancellationToken stop)
+    async Task DeleteJob(Key key, Job job, string? version, string why, CancellationToken stop, string? uid = null)
     {
         var now = time.GetTimestamp();
+        long slot;
         lock (gate)
         {
-            if (entry.DeleteSlot == 0)
-                nextDelete = (entry.DeleteSlot = Math.Max(now, nextDelete)) + time.TimestampFrequency / 50;
+            slot = cache.ProgressOf(key).DeleteSlot;
+            if (slot == 0) nextDelete = (slot = Math.Max(now, nextDelete)) + time.TimestampFrequency / 50;
         }
-        if (entry.DeleteSlot > now) { Queue.AddAfter(entry.Key, time.GetElapsedTime(now, entry.DeleteSlot)); return; }
-        entry.DeleteSlot = 0;
+        cache.Note(key, uid ?? job.Uid, p => p with { DeleteSlot = slot > now ? slot : 0 });
+        if (slot > now) { queue.AddAfter(key, time.GetElapsedTime(now, slot)); return; }
         Log(job.Key, $"Deleting the OMJob: {why}");
         var body = Bodies.Delete(job.Uid, version);
-        TakeJob(entry, job, await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop));
+        await TakeJob(key, job, await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop), stop);
     }
 
     Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
@@ -855,99 +1227,147 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     Task<Reply> ReleasePod(Pod pod, CancellationToken stop) =>
         Call(new(HttpMethod.Patch, Paths.Of(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
 
+    /// <summary>
+    /// Takes an object that the API server answered with. Before: what was held when the request was sent. An older one
+    /// than that is no answer, unless the versions went back.
+    /// </summary>
+    async Task Take(Held answer, Held? before, DateTimeOffset asked, CancellationToken stop)
+    {
+        var old = before?.Uid == answer.Uid && Versions.Newer(before.Version, answer.Version);
+        if (old && await IsSetBack(before!, stop)) DropCache();
+        else cache.Upsert(answer, live: asked);
+    }
+
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
-    bool TakeJob(Entry entry, Job job, Reply reply)
+    async Task<bool> TakeJob(Key key, Job job, Reply reply, CancellationToken stop)
     {
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                entry.Failures = 0;
+                cache.Note(key, job.Uid, p => p with { Failures = 0 });
                 // The answer to a DELETE may be a Status instead.
-                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) See(answer, live: reply.Asked);
+                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply.Asked, stop);
                 return true;
-            case Outcome.NotFound: Bury(job); break;
+            case Outcome.NotFound: cache.Remove(job); break;
             case Outcome.Conflict: // observe again, never try harder
-                lock (gate)
-                {
-                    var at = entry.Held.FindIndex(h => h is Job held && held.Version == job.Version);
-                    if (at >= 0) entry.Held[at] = ((Job)entry.Held[at]) with { Stale = true };
-                }
-                Queue.Add(entry.Key);
+                cache.Mark(job, held => held with { Stale = true });
+                var failures = cache.ProgressOf(key).Failures;
+                cache.Note(key, job.Uid, p => p with { Failures = failures + 1 });
+                if (failures == 0) queue.Add(key);
+                else queue.AddAfter(key, Pause(failures, null));
                 break;
-            default: Retry(entry, reply); break;
+            default: Retry(key, job, reply); break;
         }
         return false;
     }
 
     /// <summary>Takes the answer of a write to a pod: the pod, or that it is gone.</summary>
-    void TakePod(Entry entry, Pod pod, Reply reply)
+    async Task TakePod(Key key, Job? job, Pod pod, Reply reply, CancellationToken stop)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid && !answer.LostLabels) See(answer, live: reply.Asked);
-        else if (reply.Ok || reply.Outcome is Outcome.NotFound) Bury(pod, entry); // W8: no watch would
-        else Retry(entry, reply); // a Conflict is another UID by that name: the watch tells
+        if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply.Asked, stop);
+        else if (reply.Ok || reply.Outcome is Outcome.NotFound)
+        {
+            cache.Remove(pod); // W8: no watch would
+            queue.Add(key);
+        }
+        else Retry(key, job, reply); // a Conflict is another UID by that name: the watch tells
     }
 
-    /// <summary>A live GET of the job; null where it is gone or could not be asked.</summary>
+    /// <summary>A live GET of the job, with its spec; null where it is gone or could not be asked.</summary>
     async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
     {
+        var before = cache.Get(key);
         var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
-        if (reply.Ok && See(reply.Read(Json.Default.JobObject)?.ToJob(), live: reply.Asked) is null)
-            reply = new(0, []) { Fault = "the OMJob cannot be read" }; // that is not to say that it is gone
-        lock (gate)
-        {
-            var held = entries.GetValueOrDefault(key)?.Job;
-            if (reply.Outcome == Outcome.NotFound && held is not null) Bury(held);
-            return (reply, reply.Ok ? held : null);
-        }
+        if (reply.Outcome == Outcome.NotFound && before is not null) cache.Remove(before);
+        if (!reply.Ok) return (reply, null);
+        if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
+            return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
+        await Take(answer, before, reply.Asked, stop);
+        var held = cache.Get(key) as Job;
+        return (reply, held?.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
     }
 
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
-    async Task<PodView?> AskPod(Entry entry, string name, CancellationToken stop)
+    async Task<PodView?> AskPod(Key key, Job? job, string name, CancellationToken stop)
     {
-        var reply = await Call(new(HttpMethod.Get, Paths.Of(new(entry.Key.Namespace, name, Kind.Pod))), stop);
+        var of = new Key(key.Namespace, name, Kind.Pod);
+        var before = cache.Get(of);
+        var reply = await Call(new(HttpMethod.Get, Paths.Of(of)), stop);
         if (reply.Outcome == Outcome.NotFound)
         {
-            lock (gate) if (entry.Held.Find(h => h is Pod && h.Name == name) is { } gone) Bury(gone, entry);
-            return PodView.Absent with { RetryAt = entry.RetryAt };
+            if (before is not null) cache.Remove(before);
+            // D2: one that has come since was not asked for.
+            return cache.Get(of) is Pod newer ? ViewOf(key, newer) : ViewOf(key, null) with { Sight = Sight.Absent };
         }
-        if (reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { } pod)
+        if (!reply.Ok || reply.Read(Json.Default.PodObject)?.ToPod(Now) is not { } pod)
         {
-            // Of one without labels the watch would never tell the end; a stray is asked for each time.
-            if (!pod.LostLabels || Protocol.Stray(entry.Job, pod) is not null)
-                See(pod, live: reply.Asked);
-            lock (gate) pod = (Pod)pod.After(entry.Held.Find(h => h.Key == pod.Key), null);
-            return new PodView(pod) { RetryAt = entry.RetryAt, Asked = reply.Asked };
+            Retry(key, job, reply);
+            return null;
         }
-        Retry(entry, reply);
-        return null;
+        // Of one without labels the watch would never tell the end; a stray is asked for each time.
+        if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
+            await Take(pod, before, reply.Asked, stop);
+        else NoteUnlabelled(key, job, pod);
+        return ViewOf(key, (Pod)pod.After(cache.Get(of), null)) with { Asked = reply.Asked };
+    }
+
+    /// <summary>What the cache would remember of a pod if a watch told of it.</summary>
+    void NoteUnlabelled(Key key, Job? job, Pod pod)
+    {
+        NoteRanWhileDeleting(key, pod);
+        cache.Note(key, job?.Uid, p => p.AskAgain is null ? p : p with
+        {
+            Relabelled = p.Relabelled + 1,
+            AskAgain = Now + Backoff(p.Relabelled - 2, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
+        });
     }
 
     /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
-    async Task<PodView?> AskNamespace(Entry entry, Job job, PodView exit, CancellationToken stop)
+    async Task<PodView?> AskNamespace(Key key, Job job, PodView exit, CancellationToken stop)
     {
         var probe = Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All");
         var reply = await Call(probe, stop);
-        entry.NamespaceAsked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
-        if (!entry.NamespaceAsked) Retry(entry, reply);
-        return !entry.NamespaceAsked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
+        var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
+        cache.Note(key, job.Uid, p => p with { NamespaceAsked = asked });
+        if (!asked) Retry(key, job, reply);
+        return !asked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
     }
 
-    void Retry(Entry entry, Reply reply)
+    /// <summary>Tries again after a request that failed. Job: whose spec holds what must not be said, if it is held.</summary>
+    void Retry(Key key, Job? job, Reply reply)
     {
-        entry.Failures++;
-        var (key, words) = (entry.Key, Secrets.Redact(reply.Words, entry.Job));
-        if (int.IsPow2(entry.Failures))
-            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, words);
-        var delay = Backoff(entry.Failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
-        TryAgain(entry.Key, reply.RetryAfter ?? delay);
+        var owner = cache.Get(key);
+        var failures = cache.Note(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
+        if (int.IsPow2(failures))
+            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, Words(reply, job));
+        // What it is too large for it will always be: whoever made it can make it smaller.
+        if (failures == 1 && reply.Outcome == Outcome.Impossible && owner is Job about)
+            Tell(about, new("OMJobRefused", $"The OMJob cannot be written: {Words(reply, job)}", Warning: true));
+        TryAgain(key, Pause(failures, reply.RetryAfter));
     }
+
+    /// <summary>
+    /// The API server's words without what the OMJob's env holds; where no spec is held to compare them with, none that
+    /// may come from an object.
+    /// </summary>
+    static string Words(Reply reply, Job? job) =>
+        reply.Fault is null && job is not { SpecHeld: true, Spec.Length: > 0 } ? reply.Brief
+            : Secrets.Redact(reply.Words, job);
 
     void TryAgain(Key key, TimeSpan delay)
     {
         lock (gate) failed.Add(key);
         metrics.Count(Metrics.Retries, WorkQueue.Label);
-        Queue.AddAfter(key, delay);
+        queue.AddAfter(key, delay);
+    }
+
+    /// <summary>A backoff of up to 30 s, or what the API server asks for where that is longer: then 1 to 60 s.</summary>
+    TimeSpan Pause(int failures, TimeSpan? asked, TimeSpan? first = null)
+    {
+        var backoff = Backoff(failures, first ?? TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
+        return asked is not { } wanted ? backoff : TimeSpan.FromSeconds(
+            Math.Clamp(Math.Max(wanted.TotalSeconds, backoff.TotalSeconds), 1, 60));
     }
 
     /// <summary>Doubling from <paramref name="first"/> to <paramref name="most"/>, the last fifth at random.</summary>
@@ -960,7 +1380,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var sent = time.GetTimestamp();
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
-        if (reply.Date is { } date && clock.Hear(date, took)) RequeueSchedules();
+        // Who waits for a time of day waits for another span now; so after the machine slept.
+        if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
         reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
         metrics.Count(Metrics.Requests,
@@ -973,63 +1394,80 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     /// <summary>What is counted at the time when it is asked for.</summary>
     internal IEnumerable<(string Name, string Labels, double Value)> Gauges()
     {
-        List<(string, string, double)> gauges = [(Metrics.Depth, WorkQueue.Label, Queue.Depth)];
-        lock (gate)
+        List<(string, string, double)> gauges = [(Metrics.Depth, WorkQueue.Label, queue.Depth)];
+        var counts = new int[(int)Phase.Failed + 1];
+        var (main, exit, late) = (0, 0, 0);
+        cache.Visit((phase, known) =>
         {
-            var jobs = entries.Where(e => e.Key.Kind == Kind.OMJob).Select(e => (e.Value, e.Value.Job?.Status.Phase));
-            var counts = new int[(int)Phase.Failed + 1];
-            var (main, exit, late) = (0, 0, 0);
-            foreach (var (entry, phase) in jobs)
-            {
-                if (phase is not { } at) continue;
-                counts[(int)at]++;
-                if (at.IsFinished()) continue;
-                if (entry.Refusals > 0 && at == Phase.ExitHandlerRunning) exit++;
-                else if (entry.Refusals > 0) main++;
-                if (Now > entry.Due + TimeSpan.FromMinutes(1)) late++;
-            }
-            foreach (var phase in Enum.GetValues<Phase>())
-                gauges.Add((Metrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
-            gauges.Add((Metrics.Blocked, Metrics.Label("what", "main"), main));
-            gauges.Add((Metrics.Blocked, Metrics.Label("what", "exit"), exit));
-            gauges.Add((Metrics.Overdue, "", late));
-        }
+            counts[(int)phase]++;
+            if (phase.IsFinished()) return;
+            if (known.Refusals > 0 && phase == Phase.ExitHandlerRunning) exit++;
+            else if (known.Refusals > 0) main++;
+            if (Now > known.Due + TimeSpan.FromMinutes(1)) late++;
+        });
+        foreach (var phase in Enum.GetValues<Phase>())
+            gauges.Add((Metrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
+        gauges.Add((Metrics.Blocked, Metrics.Label("what", "main"), main));
+        gauges.Add((Metrics.Blocked, Metrics.Label("what", "exit"), exit));
+        gauges.Add((Metrics.Overdue, "", late));
         foreach (var watch in Watches)
             gauges.Add((Metrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
-                + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent.ToUnixTimeSeconds()));
+                + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent));
         return gauges;
     }
 
     // ----- events
 
-    /// <summary>Puts an event on its way; it never holds up the protocol. A fact told again raises its count.</summary>
-    void Tell(Entry entry, Held about, Fact fact, int count = 1)
+    /// <summary>
+    /// Puts an event on its way; it never holds up the protocol. A fact told again raises its count. Each namespace has
+    /// a queue of its own, as long as the room that is left: one where events are slow takes nobody else's.
+    /// </summary>
+    void Tell(Held about, Fact fact, int count = 1)
     {
         var now = Now;
-        var again = entry.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message)
-            ? last : null;
         var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
         if (about is Job job) about = job with { Spec = [] };
-        fact = again ?? fact with { First = now, Name = name, About = about };
-        entry.LastFact = fact = fact with { Count = count, Last = now };
-        if (!facts.Writer.TryWrite(fact))
-            log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", about.Namespace, about.Name);
+        fact = cache.Note(about.Key, about.Uid, p =>
+        {
+            var again = p.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
+            var told = again ?? fact with { First = now, Name = name, About = about };
+            return p with { LastFact = told with { Count = count, Last = now } };
+        }).LastFact!;
+        lock (gate)
+        {
+            if (!facts.TryGetValue(about.Namespace, out var mine)) facts[about.Namespace] = mine = [];
+            var room = mine.Count < 20_000 - pending;
+            if (room) { mine.Enqueue(fact); pending++; }
+            else log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", about.Namespace, about.Name);
+        }
+        senders.Add(new(about.Namespace, ""));
     }
 
-    async Task SendFacts(CancellationToken stop)
+    /// <summary>Writes the next event of a namespace.</summary>
+    async Task WriteEvent(Key ns, CancellationToken stop)
     {
-        while (await facts.Reader.WaitToReadAsync(CancellationToken.None) && facts.Reader.TryRead(out var fact))
+        Fact? fact;
+        lock (gate) if (!facts.TryGetValue(ns.Namespace, out var mine) || !mine.TryPeek(out fact)) return;
+        var (about, path) = (fact.About!, Paths.Events(ns.Namespace));
+        var reply = fact.Last == fact.First ? null : await Call(
+            new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
+        if (reply is null or { Outcome: Outcome.NotFound })
+            reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, about)), stop);
+        if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
+            log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}",
+                about.Namespace, about.Name, fact.Action, reply.Brief);
+        lock (gate)
         {
-            var about = fact.About!;
-            var path = Paths.Events(about.Namespace);
-            var reply = fact.Last == fact.First ? null : await Call(
-                new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
-            if (reply is null or { Outcome: Outcome.NotFound })
-                reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, about)), stop);
-            if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
-                log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}",
-                    about.Namespace, about.Name, fact.Action, reply.Words);
+            facts[ns.Namespace].Dequeue();
+            if (facts[ns.Namespace].Count == 0) facts.Remove(ns.Namespace);
+            else senders.Add(ns);
+            if (--pending == 0) written?.TrySetResult();
         }
+    }
+
+    Task EventsWritten()
+    {
+        lock (gate) return pending == 0 ? Task.CompletedTask : (written = new()).Task;
     }
 }
 
@@ -1065,6 +1503,10 @@ sealed record PodView(Pod? Pod)
     public DateTimeOffset? Asked { get; init; }
     /// <summary>Not to be created before then.</summary>
     public DateTimeOffset RetryAt { get; init; }
+    /// <summary>When to ask for it again, where its labels do not stay and so no watch tells of it.</summary>
+    public DateTimeOffset? AskAgain { get; init; }
+    /// <summary>G21: a version of it reached us in which main ran while the pod was being deleted.</summary>
+    public bool RanWhileDeleting { get; init; }
 
     public static PodView Unknown { get; } = new((Pod?)null);
     public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
@@ -1083,6 +1525,7 @@ static class Protocol
     /// ago than this: a watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
     /// </summary>
     static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
+    static readonly TimeSpan ClockSlack = TimeSpan.FromSeconds(2);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
@@ -1147,21 +1590,22 @@ static class Protocol
         if (Ended(main, now, clocks) is { } end)
             return end.ByClock && !IsFresh(main.Asked, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
-        if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
-        if (pod.Deleting) return new(Act.Wait) { Wake = EndsBy(pod, clocks) };
+        if (pod.LostLabels && main.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
+        if (now >= main.AskAgain) return new(Act.AskMain);
+        if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(EndsBy(pod, clocks), main.AskAgain) };
         if (job.Status.GivenUp is { } said) return new(Act.DeletePod, said) { Pod = pod };
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
         // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
         var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero
             ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
-        var stop = pod.StartTime + job.ActiveDeadline + DeadlineBackstop;
+        var stop = pod.StartTime + pod.ActiveDeadline + pod.Grace + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
         if ((now >= start || now >= stop) && !IsFresh(main.Asked, now)) return new(Act.AskMain);
         if (now >= start)
             return GiveUp(job, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
         if (now >= stop)
-            return GiveUp(job, $"ran past its activeDeadlineSeconds of {job.ActiveDeadline!.Value.TotalSeconds}");
-        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks)) };
+            return GiveUp(job, $"ran past its activeDeadlineSeconds of {pod.ActiveDeadline!.Value.TotalSeconds}");
+        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks), main.AskAgain) };
     }
 
     static Decision WhenExitHandlerRunning(
@@ -1169,38 +1613,54 @@ static class Protocol
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer);
         if (!job.HasExitSpec) return Finish(now, true, job.Status, null);
-        if (job.Status.ExitPodName is null) return NextAttempt(job, 0, "no attempt is named");
+        if (job.Status.ExitPodName is null) return NextAttempt(job, 1, null, null);
         // H1: the handler finds the main pod by its labels.
         if (main.Sight == Sight.Unknown) return new(Act.AskMain);
-        if (main.Pod is { LostLabels: true } lost && lost.BelongsTo(job)) return new(Act.RestoreLabels) { Pod = lost };
-        if (job is { Deleting: true, NamespaceAsked: false }) return new(Act.AskNamespace);
-        if (job.Finalizers.Contains(Job.Foreground)) return Drop(job, Job.Foreground); // G19
+        if (main is { Pod: { LostLabels: true } lost, AskAgain: null } && lost.BelongsTo(job))
+            return new(Act.RestoreLabels) { Pod = lost };
+        // G22: a drain waits for the main pod, but not for all attempts of its handler.
+        var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
+            ? pod : null;
+        var letGo = drained?.DeletionTimestamp + clocks.LostPodSlack;
+        var handled = Pods.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
+        var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
+            : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
+            : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
+            : WhenHandlerIsDue(job, exit, now, clocks);
+        return next.Act == Act.Wait ? next with { Wake = Earliest(next.Wake, letGo) } : next;
+    }
+
+    static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Clocks clocks)
+    {
         if (exit.Sight == Sight.Refused)
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
-        var (pod, attempt) = (exit.Pod!, Pods.Attempt(job));
+        var (pod, ran) = (exit.Pod!, Pods.Ran(job));
         if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
             return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
-                : NextAttempt(job, attempt, $"pod {pod.Name} is somebody else's");
+                : NextAttempt(job, Pods.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)
         {
-            if (pod.LostLabels) return new(Act.RestoreLabels) { Pod = pod };
+            if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
+            if (now >= exit.AskAgain) return new(Act.AskExit);
             var deadline = clocks.ExitHandlerDeadline == TimeSpan.Zero
                 ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
-            if (!(now >= deadline) || pod.Deleting)
-                return new(Act.Wait) { Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks)) };
+            if (pod.Deleting || !(now >= deadline))
+                return new(Act.Wait)
+                {
+                    Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks), exit.AskAgain),
+                };
             if (!IsFresh(exit.Asked, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
-            return Failed(job, attempt, now, clocks,
-                $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
+            return Failed(job, now, clocks, $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
         }
         if (end.ByClock && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
         var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created)
-            + FirstBackoff * (1 << Math.Min(attempt - 1, 20));
-        return now < again && attempt < Attempts(job, clocks)
+            + FirstBackoff * (1 << Math.Min(ran, 20));
+        return now < again && ran + 1 < Attempts(job, clocks)
             ? new(Act.Wait) { Wake = again }
-            : Failed(job, attempt, now, clocks, end.Words); // G16, G17
+            : Failed(job, now, clocks, end.Words); // G16, G17
     }
 
     static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
@@ -1252,7 +1712,7 @@ static class Protocol
     {
         if (view.Sight == Sight.Absent) return new(null, "was deleted before its end was seen");
         if (view.Pod is not { } pod) return null;
-        if (pod.ExitCode is { } code) return Terminated(pod, code);
+        if (pod.ExitCode is { } code) return Terminated(pod, code, view.RanWhileDeleting);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
         if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
         if (pod is { Deleting: true, Scheduled: false })
@@ -1263,12 +1723,16 @@ static class Protocol
         return null;
     }
 
-    /// <summary>The exit code counts if main ended of itself: failure always; 0 if nobody stopped it (G21).</summary>
-    static End Terminated(Pod pod, int code)
+    /// <summary>
+    /// The exit code counts if main ended of itself: failure always; 0 only if it certainly ended before anybody asked
+    /// to stop it (G21). Times are whole seconds, so the same second proves nothing; and where main was seen running
+    /// while its pod was being deleted no node's clock proves anything.
+    /// </summary>
+    static End Terminated(Pod pod, int code, bool ranWhileDeleting)
     {
         if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
         // P: a kubelet that deletes a pod which never ran may report an exit code of 0, without a time.
-        var stopped = pod.FinishedAt is null || pod.FinishedAt > pod.DeletionRequested
+        var stopped = ranWhileDeleting || pod.FinishedAt is null || pod.FinishedAt >= pod.DeletionRequested
             || pod.Reason is not null || pod.Disruption is not null;
         return stopped ? new(null, $"was stopped (exit code 0 afterwards){Details(pod)}") : new(0, "succeeded");
     }
@@ -1312,26 +1776,34 @@ static class Protocol
         var itself = main.Pod is { Deleting: false, ExitCode: not null }; // it ended before we could stop it
         var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
         var words = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
-            ?? Text.Cut($"Main pod {end.Words}{deleted}", 500);
+            ?? Text.Cut(JobStatus.AsMainWords($"Main pod {end.Words}{deleted}"), 500);
         return job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
     }
 
-    static Decision Failed(Job job, int attempt, DateTimeOffset now, Clocks clocks, string words) =>
-        attempt < Attempts(job, clocks)
-            ? NextAttempt(job, attempt, words)
-            : Finish(now, false, job.Status, $"exit handler {words}"
-                + (attempt == 1 ? "" : $"; no attempt of {attempt} succeeded"));
-
-    /// <summary>The name goes to status before the pod is created. Attempt 0: status names none yet.</summary>
-    static Decision NextAttempt(Job job, int attempt, string words)
+    /// <summary>The attempt whose name is in status has ended, and not well.</summary>
+    static Decision Failed(Job job, DateTimeOffset now, Clocks clocks, string words)
     {
-        var next = Pods.ExitName(job.Name, attempt + 1);
-        var tried = attempt == 0 ? null : $"exit handler attempt {attempt} {words}";
-        var message = Text.Join(job.Status.MainWords, tried);
-        return new(Act.WriteStatus, $"exit handler {words}, next is {next}")
+        var ran = Pods.Ran(job) + 1;
+        return ran < Attempts(job, clocks)
+            ? NextAttempt(job, Pods.Number(job) + 1, words, null)
+            : Finish(now, false, job.Status, $"exit handler {words}"
+                + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
+    }
+
+    /// <summary>
+    /// The name goes to status before the pod is created, and the message says how many attempts have run: as many as
+    /// the one that failed, or less one where a pod of somebody else's only has the name. Neither: the first is named.
+    /// </summary>
+    static Decision NextAttempt(Job job, int number, string? failed, string? foreign)
+    {
+        var (next, attempt) = (Pods.ExitName(job.Name, number), Pods.Ran(job) + 1);
+        var said = failed is not null ? $"{JobStatus.AttemptWord}{attempt} {failed}"
+            : foreign is not null ? $"{JobStatus.AttemptWord}{attempt} {JobStatus.IsRenamed}{next}: {foreign}" : null;
+        return new(Act.WriteStatus, said ?? $"no attempt is named, the first is {next}")
         {
-            Status = job.Status with { ExitPodName = next, Message = message },
-            Fact = tried is null ? null : new("ExitHandlerRetried", $"E{tried[1..]}; next attempt is {next}", true),
+            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainWords, said) },
+            Fact = said is null ? null : new("ExitHandlerRetried",
+                $"E{said[1..]}{(failed is null ? "" : $"; next attempt is {next}")}", true),
         };
     }
 
@@ -1350,7 +1822,7 @@ static class Protocol
     /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
     static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
     {
-        Status = job.Status with { Message = Text.Cut(JobStatus.Stopped + why, 500) },
+        Status = job.Status with { Message = Text.Cut(JobStatus.AsMainWords(JobStatus.Stopped + why), 500) },
     };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
@@ -1358,7 +1830,9 @@ static class Protocol
         : IsFresh(job.SeenLive, now) ? new(act)
         : new(Act.AskJob);
 
-    public static bool IsFresh(DateTimeOffset? asked, DateTimeOffset now) => now - asked <= Fresh;
+    /// <summary>What was asked for while the clock was ahead of what it is now is not (it moves by a second or two).</summary>
+    public static bool IsFresh(DateTimeOffset? asked, DateTimeOffset now) =>
+        now - asked is { } age && age <= Fresh && age >= -ClockSlack;
 
     static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
@@ -1442,13 +1916,30 @@ static class Pods
         return Names.Fit(job, 63 - suffix.Length, "omjob") + suffix;
     }
 
-    /// <summary>The number of the attempt that status names, from 1.</summary>
-    public static int Attempt(Job job)
+    /// <summary>The number in the exit pod's name in status, from 1. Pods of others' may have taken names (H9).</summary>
+    public static int Number(Job job)
     {
         var name = job.Status.ExitPodName ?? "";
         var number = name[(name.LastIndexOf('-') + 1)..];
         return int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
             && n > 1 && name == ExitName(job.Name, n) ? n : 1;
+    }
+
+    /// <summary>
+    /// How many attempts of the exit handler have run, none of them well, before the one that is named. Told by the
+    /// message, which every CRD keeps: by the pod's name it may be less, for others' pods may have had names (H9). Where
+    /// the message does not tell, one less than the name says: rather an attempt more.
+    /// </summary>
+    public static int Ran(Job job)
+    {
+        var before = Number(job) - 1;
+        var words = job.Status.HandlerWords.Split(' ', 3);
+        if (words is not ["attempt", var number, var rest]
+            || !int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var told))
+            return Math.Max(0, before - 1);
+        var due = rest.StartsWith(JobStatus.IsRenamed, StringComparison.Ordinal)
+            || rest.StartsWith(JobStatus.IsBlocked, StringComparison.Ordinal);
+        return Math.Clamp(due ? told - 1 : told, 0, before);
     }
 
     /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
@@ -1578,6 +2069,10 @@ abstract record Held
     public required string Version { get; init; }
     public string Namespace => Key.Namespace;
     public string Name => Key.Name;
+    /// <summary>Of a pod the key of its OMJob; null for what has a key of its own in the queue.</summary>
+    public Key? Home { get; init; }
+    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
+    public Owner? Cron { get; init; }
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
     /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
@@ -1586,6 +2081,47 @@ abstract record Held
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
 sealed record Tombstone : Held;
+
+sealed record Owner(Key Key, string? Uid);
+
+/// <summary>A finished OMJob of which nothing is held any more, as little of it as its TTL and its schedule need.</summary>
+sealed record Retained : Held
+{
+    public Phase Phase { get; init; }
+    public bool Deleting { get; init; }
+    public long Ended { get; init; } // seconds of the epoch; 0: unknown
+    public uint Ttl { get; init; } // seconds
+    /// <summary>Null: the first attempt's.</summary>
+    public string? ExitPodName { get; init; }
+
+    public static Retained Of(Job job) => new()
+    {
+        Key = job.Key,
+        Uid = job.Uid,
+        Version = job.Version,
+        Cron = job.Cron,
+        Phase = job.Status.Phase,
+        Deleting = job.Deleting,
+        Ended = job.Status.CompletionTime?.ToUnixTimeSeconds() ?? 0,
+        Ttl = (uint)job.Ttl.TotalSeconds,
+        ExitPodName = job.Status.ExitPodName == Pods.ExitName(job.Name, 1) ? null : job.Status.ExitPodName,
+    };
+
+    public Job ToJob() => new()
+    {
+        Key = Key,
+        Uid = Uid,
+        Version = Version,
+        Cron = Cron,
+        Deleting = Deleting,
+        Ttl = TimeSpan.FromSeconds(Ttl),
+        Status = new(Phase)
+        {
+            CompletionTime = Ended == 0 ? null : DateTimeOffset.FromUnixTimeSeconds(Ended),
+            ExitPodName = ExitPodName,
+        },
+    };
+}
 
 enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
 
@@ -1611,7 +2147,18 @@ sealed record JobStatus(Phase Phase)
             Phase.Running => "Main pod was still running",
             _ => "Main pod ended",
         }
-        : message.IndexOf("; exit handler", StringComparison.Ordinal) is >= 0 and var at ? message[..at] : message;
+        : message.IndexOf(HandlerMark, StringComparison.Ordinal) is >= 0 and var at ? message[..at] : message;
+    const string HandlerMark = "; exit handler";
+
+    /// <summary>A pod's own words must not pass for what follows them.</summary>
+    public static string AsMainWords(string words) =>
+        words.Replace(HandlerMark, ", exit handler", StringComparison.Ordinal);
+
+    /// <summary>What the message says of the exit handler, without "exit handler "; empty: nothing.</summary>
+    public string HandlerWords =>
+        (Message ?? "")[Math.Min(MainWords.Length + 2, Message?.Length ?? 0)..] is var words
+        && words.StartsWith("exit handler ", StringComparison.Ordinal) ? words["exit handler ".Length..] : "";
+    public const string AttemptWord = "exit handler attempt ", IsRenamed = "is now ", IsBlocked = "is blocked: ";
 
     /// <summary>Why a running main pod is being stopped: the message of its end, recorded before.</summary>
     public string? GivenUp =>
@@ -1651,7 +2198,7 @@ static class Conditions
     {
         var (mainOver, over) = (status.Phase >= Phase.ExitHandlerRunning, status.Phase.IsFinished());
         var began = status.MainFinished > 0 ? DateTimeOffset.FromUnixTimeSeconds(status.MainFinished) : now;
-        var words = HandlerWords(status);
+        var words = status.HandlerWords;
         return
         [
             One(Main, mainOver, began, MainReason(status), status.MainWords),
@@ -1691,20 +2238,16 @@ static class Conditions
     };
 
     /// <summary>How an exit handler's attempt ended between these; null: none did.</summary>
-    public static string? Attempt(JobStatus before, JobStatus after) =>
+    public static string? Attempt(Job before, JobStatus after) =>
         after.Phase == Phase.ExitHandlerRunning
-            ? before.ExitPodName is null || before.ExitPodName == after.ExitPodName ? null : "failed"
+            ? Pods.Ran(before with { Status = after }) > Pods.Ran(before) ? "failed" : null
             : HandlerReason(after) switch { "Succeeded" => "succeeded", "NoExitHandler" => null, _ => "failed" };
 
-    static string HandlerReason(JobStatus status) => HandlerWords(status) is { Length: > 0 } words
-        ? Ending(words, status.Phase == Phase.ExitHandlerRunning ? "Running" : "Unknown")
+    static string HandlerReason(JobStatus status) => status.HandlerWords is { Length: > 0 } words
+        ? words.Split(' ', 3) is ["attempt", _, var rest] && Starts(rest, JobStatus.IsBlocked) ? "Blocked"
+        : Ending(words, status.Phase == Phase.ExitHandlerRunning ? "Running" : "Unknown")
         : status.Phase.IsFinished() ? "NoExitHandler"
         : status.Phase == Phase.ExitHandlerRunning ? "Running" : "Waiting";
-
-    /// <summary>What the message says of the exit handler.</summary>
-    static string HandlerWords(JobStatus status) =>
-        (status.Message ?? "")[Math.Min(status.MainWords.Length + 2, status.Message?.Length ?? 0)..] is var words
-        && Starts(words, "exit handler ") ? words["exit handler ".Length..] : "";
 
     /// <summary>One word for how a pod ended, by how its message begins.</summary>
     static string Ending(string words, string otherwise) => words switch
@@ -1749,19 +2292,17 @@ sealed record Job : Held
     public bool Deleting { get; init; }
     public string[] Finalizers { get; init; } = [];
     public JobStatus Status { get; init; } = new(Phase.Pending);
-    /// <summary>The spec as JSON text; empty where it is not kept.</summary>
+    /// <summary>The spec as JSON text; empty once it has finished.</summary>
     public byte[] Spec { get; init; } = [];
+    /// <summary>Else there was no room for it: ask for it.</summary>
+    public bool SpecHeld { get; init; } = true;
     public bool HasExitSpec { get; init; }
     public TimeSpan Ttl { get; init; }
-    public TimeSpan? ActiveDeadline { get; init; }
     public int? BackoffLimit { get; init; }
     /// <summary>Of the spec; 0: unknown.</summary>
     public long Generation { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
-    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
-    public Key? Cron { get; init; }
-    public string? CronUid { get; init; }
     /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
     public DateTimeOffset? SeenLive { get; init; }
     /// <summary>A write of ours met a newer version than this one.</summary>
@@ -1772,6 +2313,8 @@ sealed record Job : Held
     public bool Orphaning { get; init; }
 
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
+    /// <summary>It is over, and nothing of ours holds it.</summary>
+    public bool IsLetGo => Status.Phase.IsFinished() && !HasFinalizer;
     /// <summary>Reads the spec anew each time.</summary>
     public JsonElement ReadSpec() =>
         Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
@@ -1800,6 +2343,8 @@ sealed record Pod : Held
     /// <summary>The grace of its deletion, seconds; 0 once its node has confirmed the end.</summary>
     public long? GracePeriod { get; init; }
     public TimeSpan Grace { get; init; }
+    /// <summary>From StartTime on; the kubelet stops it then (G8).</summary>
+    public TimeSpan? ActiveDeadline { get; init; }
     public bool Scheduled { get; init; }
     public DateTimeOffset? StartTime { get; init; }
     /// <summary>The phase is Succeeded or Failed.</summary>
@@ -1889,13 +2434,6 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion, Name: not null });
         var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
-        // Most that is held are runs that are over: their pods' names follow from their own.
-        if (finished && !finalizers.Contains(Job.Finalizer))
-            status = status with
-            {
-                MainPodName = status.MainPodName == Pods.MainName(name) ? null : status.MainPodName,
-                ExitPodName = status.ExitPodName == Pods.ExitName(name, 1) ? null : status.ExitPodName,
-            };
         return new()
         {
             Key = new(ns, name),
@@ -1909,13 +2447,11 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
                 ? [] : JsonMarshal.GetRawUtf8Value(Spec).ToArray(),
             HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
             Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
-            ActiveDeadline = Spec.Number("activeDeadlineSeconds") is { } most ? Text.Seconds(most) : null,
             BackoffLimit = Spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null,
             Generation = meta.Generation ?? 0,
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
-            Cron = cron is null ? null : new Key(ns, cron.Name!, Kind.CronOMJob),
-            CronUid = cron?.Uid,
+            Cron = cron is null ? null : new(new(ns, cron.Name!, Kind.CronOMJob), cron.Uid),
         };
     }
 }
@@ -1949,6 +2485,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             DeletionTimestamp = meta.DeletionTimestamp,
             GracePeriod = meta.DeletionGracePeriodSeconds,
             Grace = Text.Seconds(Spec?.TerminationGracePeriodSeconds ?? 30),
+            ActiveDeadline = Spec?.ActiveDeadlineSeconds is { } most ? Text.Seconds(most) : null,
             Scheduled = !string.IsNullOrEmpty(Spec?.NodeName),
             StartTime = Status?.StartTime,
             PhaseOver = over,
@@ -1975,7 +2512,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
     }
 }
 
-sealed record PodSpecObject(string? NodeName, long? TerminationGracePeriodSeconds);
+sealed record PodSpecObject(string? NodeName, long? TerminationGracePeriodSeconds, long? ActiveDeadlineSeconds);
 sealed record PodStatusObject(
     string? Phase, string? Reason, string? Message, DateTimeOffset? StartTime, List<PodCondition>? Conditions,
     List<ContainerStatus>? ContainerStatuses, List<ContainerStatus>? InitContainerStatuses);
@@ -2107,20 +2644,44 @@ static class Text
 
 static class Secrets
 {
-    /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat.</summary>
-    public static string Redact(string words, Job? job) => Redact(words, job?.ReadSpec() ?? default);
+    /// <summary>
+    /// The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a part of the
+    /// run's own name, namespace, pods' names or labels is no secret.
+    /// </summary>
+    public static string Redact(string words, Job? job) => job is null ? Text.Cut(words)
+        : Redact(words, job.ReadSpec(), job.Name, job.Namespace, job.Uid, Pods.MainName(job), Pods.ExitName(job),
+            job.Pipeline, job.RunId);
 
-    public static string Redact(string words, JsonElement omJobSpec)
+    public static string Redact(string words, JsonElement omJobSpec, params IEnumerable<string?> known)
     {
         var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
         if (context >= 0) words = words[..context].TrimEnd(' ', ',');
-        var values = ((string[])["mainPodSpec", "exitHandlerSpec"])
-            .SelectMany(spec => omJobSpec.Get(spec).Get("env").Items().Select(item => item.Text("value")))
-            .OfType<string>().Where(value => value.Length >= 4).OrderByDescending(value => value.Length);
-        foreach (var value in values) // as it is, and quoted
-            words = words.Replace(value, "***", StringComparison.Ordinal)
-                .Replace(JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(value), "***", StringComparison.Ordinal);
-        return Text.Cut(words);
+        JsonElement[] specs = [omJobSpec.Get("mainPodSpec"), omJobSpec.Get("exitHandlerSpec")];
+        var values = specs.SelectMany(spec => spec.Get("initContainers").Items().Prepend(spec))
+            .SelectMany(container => container.Get("env").Items().Select(item => item.Text("value")))
+            .OfType<string>().Where(value => value.Length >= 4).ToArray();
+        var open = specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()))
+            .Concat(known).OfType<string>().SelectMany(word => At(words, word)).ToArray();
+        // As it is, and quoted.
+        var secret = values.Concat(values.Select(v => JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(v))).Distinct()
+            .SelectMany(value => At(words, value))
+            .Where(at => !open.Any(word => word.Start <= at.Start && at.End <= word.End))
+            .OrderBy(at => at.Start);
+        var (text, end) = (new StringBuilder(), 0);
+        foreach (var at in secret)
+        {
+            if (at.Start >= end) text.Append(words, end, at.Start - end).Append("***");
+            end = Math.Max(end, at.End);
+        }
+        return Text.Cut(text.Append(words, end, words.Length - end).ToString());
+    }
+
+    /// <summary>Where a word stands in a text, also where it overlaps itself.</summary>
+    static IEnumerable<(int Start, int End)> At(string text, string word)
+    {
+        if (word.Length == 0) yield break;
+        for (var at = -1; (at = text.IndexOf(word, at + 1, StringComparison.Ordinal)) >= 0;)
+            yield return (at, at + word.Length);
     }
 }
 
@@ -2229,15 +2790,22 @@ static class Bodies
 /// <summary>
 /// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
 /// while it is worked on comes back after Done. Urgent ones come first: what has begun, before what is new.
+/// Namespaces take turns, and as many keys as there are workers are worked on at once. One that takes longer than a
+/// second counts for its own namespace only: a namespace in which every request takes its time holds up no other one,
+/// as long as fewer of them are slow than there are workers.
 /// </summary>
 sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
 {
     public static readonly string Label = Metrics.Label("name", "omjob");
+    static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);
+
+    /// <summary>Set before the first key is taken.</summary>
+    public int Workers { get; set; } = int.MaxValue;
 
     sealed class Slot(Key key, long number) : IComparable<Slot>
     {
         public readonly Key Key = key;
-        public bool Ready, Urgent, Working, Again;
+        public bool Ready, Urgent, Working, Slow, Again;
         public long Since; // timestamp of the Add that it is worked on for
         public long Taken; // timestamp
         public long Wake = long.MaxValue; // timestamp
@@ -2245,12 +2813,24 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
         long Number => number;
     }
 
+    /// <summary>The keys of a namespace that wait for a worker; one that became urgent is in both.</summary>
+    sealed class Lane(string ns)
+    {
+        public readonly string Namespace = ns;
+        public readonly Queue<Slot> Urgent = [], Others = [];
+        public int Working;
+        public bool Waiting; // for its turn
+    }
+
     readonly Lock gate = new();
     readonly Dictionary<Key, Slot> slots = [];
-    readonly Queue<Slot> urgent = [], others = []; // a slot that became urgent is in both
-    readonly Channel<bool> ready = Channel.CreateUnbounded<bool>(); // as many as are in both
+    readonly Dictionary<string, Lane> lanes = []; // by namespace
+    readonly Queue<Lane> turns = []; // those that have keys
+    readonly Queue<(Slot Slot, long Taken)> prompt = []; // worked on since then; those that are done are passed by
+    readonly Channel<bool> news = Channel.CreateBounded<bool>(1); // there may be a key to take
     readonly SortedSet<Slot> timers = []; // those that have a Wake
     readonly Channel<bool> sooner = Channel.CreateBounded<bool>(1);
+    int working, slow;
     long made;
 
     public int Depth { get { lock (gate) return slots.Values.Count(s => s.Ready); } }
@@ -2268,8 +2848,11 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
                 metrics?.Count(Metrics.Adds, Label);
             }
             (slot.Ready, slot.Urgent) = (true, first);
-            (first ? urgent : others).Enqueue(slot);
-            ready.Writer.TryWrite(true);
+            var lane = LaneOf(key);
+            (first ? lane.Urgent : lane.Others).Enqueue(slot);
+            if (!lane.Waiting) turns.Enqueue(lane);
+            lane.Waiting = true;
+            news.Writer.TryWrite(true);
         }
     }
 
@@ -2288,23 +2871,82 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
         }
     }
 
+    /// <summary>The clock by which the times were meant has been set: whoever waits looks again.</summary>
+    public void WakeAll()
+    {
+        lock (gate)
+            foreach (var slot in timers.ToArray())
+            {
+                Wake(slot, long.MaxValue);
+                Add(slot.Key);
+            }
+    }
+
     /// <summary>The next key, or null once stopped. Its time is forgotten: who takes it sets it anew.</summary>
     public async Task<Key?> Take(CancellationToken stop)
     {
         while (!stop.IsCancellationRequested)
         {
-            try { await ready.Reader.ReadAsync(stop); }
-            catch (OperationCanceledException) { return null; }
+            var patience = Timeout.InfiniteTimeSpan;
             lock (gate)
             {
-                var slot = (urgent.Count > 0 ? urgent : others).Dequeue();
-                if (!slot.Ready) continue; // taken as an urgent one
-                (slot.Ready, slot.Working, slot.Taken) = (false, true, time.GetTimestamp());
-                metrics?.Observe(Metrics.QueueTime, Label, time.GetElapsedTime(slot.Since, slot.Taken));
-                Wake(slot, long.MaxValue);
-                return slot.Key;
+                if (MayTake(ref patience) && Next() is { } slot)
+                {
+                    var now = time.GetTimestamp();
+                    (slot.Ready, slot.Working, slot.Taken) = (false, true, now);
+                    metrics?.Observe(Metrics.QueueTime, Label, time.GetElapsedTime(slot.Since, now));
+                    Wake(slot, long.MaxValue);
+                    (working, LaneOf(slot.Key).Working) = (working + 1, LaneOf(slot.Key).Working + 1);
+                    prompt.Enqueue((slot, now));
+                    if (turns.Count > 0) news.Writer.TryWrite(true); // for another one that waits
+                    return slot.Key;
+                }
             }
+            using var awake = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            await Task.WhenAny(Told(news, awake.Token), Task.Delay(patience, time, awake.Token));
+            awake.Cancel(); // and not on another thread
         }
+        return null;
+    }
+
+    /// <summary>A worker is free; if not, when one will count as slow.</summary>
+    bool MayTake(ref TimeSpan patience)
+    {
+        for (; prompt.TryPeek(out var oldest); prompt.Dequeue())
+        {
+            var (slot, taken) = oldest;
+            if (!slot.Working || slot.Slow || slot.Taken != taken) continue;
+            var age = time.GetElapsedTime(taken);
+            if (age < Slow)
+            {
+                patience = Slow - age;
+                break;
+            }
+            slot.Slow = true;
+            slow++;
+        }
+        if (working - slow >= Workers) return false;
+        patience = Timeout.InfiniteTimeSpan;
+        return working < (long)Workers * Workers;
+    }
+
+    /// <summary>The first key of the namespace whose turn it is; null where none may be worked on.</summary>
+    Slot? Next()
+    {
+        foreach (var urgent in (bool[])[true, false])
+            for (var i = turns.Count; i > 0; i--)
+            {
+                var lane = turns.Dequeue();
+                var keys = urgent ? lane.Urgent : lane.Others;
+                Slot? next = null;
+                // What was taken as an urgent one is not ready any more.
+                while (lane.Working < Workers && next is null && keys.TryDequeue(out var slot))
+                    next = slot.Ready ? slot : null;
+                lane.Waiting = lane.Urgent.Count + lane.Others.Count > 0;
+                if (lane.Waiting) turns.Enqueue(lane);
+                if (next is not null) return next;
+                if (lane is { Working: 0, Waiting: false }) lanes.Remove(lane.Namespace);
+            }
         return null;
     }
 
@@ -2315,12 +2957,16 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
     {
         lock (gate)
         {
-            var slot = slots[key];
+            var (slot, lane) = (slots[key], LaneOf(key));
             var again = slot.Again;
-            (slot.Working, slot.Again) = (false, false);
+            (working, lane.Working) = (working - 1, lane.Working - 1);
+            if (slot.Slow) slow--;
+            (slot.Working, slot.Slow, slot.Again) = (false, false, false);
             metrics?.Observe(Metrics.WorkTime, Label, time.GetElapsedTime(slot.Taken));
             if (again) Add(key, first: true);
             else if (slot.Wake == long.MaxValue) slots.Remove(key);
+            if (lane is { Working: 0, Waiting: false }) lanes.Remove(key.Namespace);
+            news.Writer.TryWrite(true);
         }
     }
 
@@ -2331,15 +2977,15 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
         {
             using var awake = CancellationTokenSource.CreateLinkedTokenSource(stop);
             var delay = Task.Delay(MoveRipe(), time, awake.Token);
-            earlier ??= Earlier(stop);
+            earlier ??= Told(sooner, stop);
             await Task.WhenAny(delay, earlier);
             awake.Cancel();
             if (earlier.IsCompleted) earlier = null;
         }
     }
 
-    /// <summary>Completes when a time is set that comes before all others.</summary>
-    async Task Earlier(CancellationToken stop) => await sooner.Reader.ReadAsync(stop);
+    /// <summary>Completes where it was awaited, not on whatever thread writes.</summary>
+    static async Task Told(Channel<bool> channel, CancellationToken stop) => await channel.Reader.ReadAsync(stop);
 
     /// <summary>Adds the keys whose time has come; returns how long it is until the next one's.</summary>
     TimeSpan MoveRipe()
@@ -2363,6 +3009,12 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
         if (slot.Wake != long.MaxValue) timers.Remove(slot);
         slot.Wake = at;
         if (at != long.MaxValue) timers.Add(slot);
+    }
+
+    Lane LaneOf(Key key)
+    {
+        if (!lanes.TryGetValue(key.Namespace, out var lane)) lanes[key.Namespace] = lane = new(key.Namespace);
+        return lane;
     }
 
     Slot SlotOf(Key key)
@@ -2390,21 +3042,36 @@ sealed class Watch(
         Json.Default.CronObject, Json.Default.WatchEventCronObject);
 
     public string Namespace => ns;
-    public bool Covers(Key key) => ns.Length == 0 || key.Namespace == ns;
-    public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Key)
+    public bool Covers(string name) => ns.Length == 0 || ns == name;
+    public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Namespace)
         && Version is { } version && !Versions.Newer(seen.Version, version);
-    public TaskCompletionSource Synced { get; } = new();
+    /// <summary>All that was there has been told, since the start or since the cache was dropped.</summary>
+    public bool Listed { get; set; }
+    /// <summary>Objects in a page of a list: it grows and shrinks with what they have in bytes.</summary>
+    public int PageSize { get; set; } = FirstPage;
+    public const int FirstPage = 10;
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
+    /// <summary>The newest version that was told.</summary>
+    public string? Newest { get; set; }
+    /// <summary>Ends the stream that is open, to list again.</summary>
+    public CancellationTokenSource? Stream { get; set; }
     public bool Connected { get; set; }
     /// <summary>The API server said that it does not serve it, or not to us.</summary>
     public bool Absent { get; set; }
     /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>
     public long Turned { get; set; }
     public long Heard { get; set; }
-    /// <summary>The server's last word by its own clock.</summary>
-    public DateTimeOffset LastEvent { get; set; } = DateTimeOffset.UnixEpoch;
+    /// <summary>The server's last word by its own clock, in seconds of the epoch; 0: never.</summary>
+    public long LastEvent { get; set; }
     public long Lost { get; set; }
+    public void Tell(string? version, long now, DateTimeOffset server)
+    {
+        (Version, Heard, LastEvent) = (version, now, server.ToUnixTimeSeconds());
+        if (version is not null && (Newest is null || Versions.Newer(version, Newest))) Newest = version;
+    }
+
+    public override string ToString() => $"{Kind}s{(ns.Length == 0 ? "" : $" of namespace {ns}")}";
 }
 
 /// <summary>The API server's clock, from Date headers and a monotonic clock: deletion times are the server's.</summary>
@@ -2440,10 +3107,18 @@ sealed record Request(HttpMethod Method, string Path, byte[]? Body = null, strin
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
     /// <summary>For a watch: takes each line (empty: the stream is open); what it returns ends the stream.</summary>
     public Func<ReadOnlyMemory<byte>, Reply?>? OnLine { get; init; }
+    /// <summary>For a list: takes a good answer's body in pieces, as they come; the reply has none then.</summary>
+    public Action<ReadOnlySpan<byte>>? OnPiece { get; init; }
 }
 
-/// <summary>What an answer means. Exists and Conflict: 409; Invalid and NamespaceGoing: of a pod's creation.</summary>
-enum Outcome { Ok, NotFound, Exists, Conflict, Invalid, NamespaceGoing, TooMany, Gone, Unauthorized, Refused, Fault }
+/// <summary>
+/// What an answer means. Exists and Conflict: 409. Of a creation: Impossible will never be, Invalid is not valid as
+/// admission leaves it now (a default, an injector), NamespaceGoing.
+/// </summary>
+enum Outcome
+{
+    Ok, NotFound, Exists, Conflict, Invalid, Impossible, NamespaceGoing, TooMany, Gone, Unauthorized, Refused, Fault,
+}
 
 /// <summary>One answer as a value. Code is the HTTP status; 0: there was no answer, Fault says why.</summary>
 sealed record Reply(int Code, byte[] Body)
@@ -2466,6 +3141,11 @@ sealed record Reply(int Code, byte[] Body)
     public string Words => Fault
         ?? (Status?.Message is { Length: > 0 } message ? message : $"the API server answered {Code}");
 
+    /// <summary>The same without a word that may come from an object: code, reason and the paths of fields.</summary>
+    public string Brief => Fault ?? string.Join(' ', (string?[])
+        [$"the API server answered {Code}", Status?.Reason, .. Status?.Details?.Causes?.Select(c => c?.Field) ?? []])
+        .TrimEnd();
+
     /// <summary>DESIGN, "Refusals of a pod POST".</summary>
     public Outcome Outcome
     {
@@ -2485,16 +3165,17 @@ sealed record Reply(int Code, byte[] Body)
                 // D5: only the API server's own word; not a proxy's 404, nor that of a CRD that is not served yet.
                 404 when status?.Reason == "NotFound" => Outcome.NotFound,
                 404 => Outcome.Fault,
-                409 when status?.Reason == "AlreadyExists" => Outcome.Exists,
+                409 when !webhook && status?.Reason == "AlreadyExists" => Outcome.Exists,
+                409 when webhook => Outcome.Refused,
                 409 => Outcome.Conflict,
                 410 => Outcome.Gone,
                 // A patch that names the UID of an earlier object of that name.
                 422 when status?.Details?.Causes?.Exists(c => c?.Field == "metadata.uid") is true => Outcome.Conflict,
                 422 when !webhook && status?.Details is { Kind: "Pod" or "OMJob", Causes.Count: > 0 }
                     => Outcome.Invalid,
-                400 when !webhook && status?.Reason == "BadRequest" => Outcome.Invalid,
-                413 => Outcome.Invalid,
-                500 when message.Contains("request is too large", StringComparison.Ordinal) => Outcome.Invalid,
+                400 when !webhook && status?.Reason == "BadRequest" => Outcome.Impossible,
+                413 => Outcome.Impossible,
+                500 when message.Contains("request is too large", StringComparison.Ordinal) => Outcome.Impossible,
                 429 => Outcome.TooMany,
                 >= 500 => Outcome.Fault,
                 _ => Outcome.Refused,
@@ -2745,11 +3426,13 @@ sealed class ApiServer : IDisposable
             if (response.StatusCode == HttpStatusCode.Unauthorized && access.Renew is { } renew // W7
                 && (renewed == 0 || TimeProvider.System.GetElapsedTime(renewed) > TimeSpan.FromSeconds(10)))
                 (renewed, credentials) = (heard, renew());
-            var ended = request.OnLine is { } take && response.IsSuccessStatusCode
-                ? await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token)
-                : null;
-            var content = request.OnLine is not null && response.IsSuccessStatusCode
-                ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
+            var (streamed, ended) = (response.IsSuccessStatusCode, (Reply?)null);
+            if (streamed && request.OnLine is { } take)
+                ended = await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token);
+            else if (streamed && request.OnPiece is { } piece)
+                await ReadPieces(await response.Content.ReadAsStreamAsync(limit.Token), piece, limit.Token);
+            else streamed = false;
+            var content = streamed ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
             return (ended ?? new Reply((int)response.StatusCode, content)) with
             {
                 Date = response.Headers.Date + TimeProvider.System.GetElapsedTime(heard),
@@ -2794,6 +3477,12 @@ sealed class ApiServer : IDisposable
             }
         }
         finally { await reader.CompleteAsync(); }
+    }
+
+    static async Task ReadPieces(Stream stream, Action<ReadOnlySpan<byte>> take, CancellationToken stop)
+    {
+        var buffer = new byte[65536];
+        while (await stream.ReadAsync(buffer, stop) is > 0 and var read) take(buffer.AsSpan(0, read));
     }
 
     public void Dispose() => http.Dispose();
@@ -2968,8 +3657,8 @@ sealed class Endpoints : IDisposable
     /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
     string? Unready()
     {
-        if (op.Watches.Count == 0 || op.Watches.Exists(w => !w.Synced.Task.IsCompleted))
-            return "the caches are not synced yet";
+        if (op.Watches.Count == 0) return "nothing is listed yet";
+        if (op.Watches.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
         var needed = op.Watches.Where(w => !w.Absent);
         return needed.Any(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15)
             || Age(w.Heard) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;

@@ -16,6 +16,14 @@ static class Moment
         TimeSpan.FromSeconds(60), 3);
 
     public static DateTimeOffset At(double seconds) => Now.AddSeconds(seconds);
+
+    /// <summary>The decision at that time, for which a pod is asked for just now unless it says otherwise.</summary>
+    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks? clocks = null)
+    {
+        PodView Asked(PodView view) => view.Asked == DateTimeOffset.MaxValue ? view with { Asked = now } : view;
+        return Protocol.Decide(job, Asked(main), Asked(exit), now, clocks ?? Clocks);
+    }
+
     public static string Stamp(double seconds) =>
         At(seconds).ToString("yyyy-MM-dd'T'HH:mm:ss.FFF'Z'", CultureInfo.InvariantCulture);
 
@@ -92,8 +100,13 @@ sealed class AnOMJob
             ["controller"] = controller,
         }));
     public AnOMJob Saying(string message) => With("message", message);
+    /// <summary>The attempts before have failed, as the message says.</summary>
     public AnOMJob AtAttempt(int number) =>
-        With("exitHandlerPodName", Pods.ExitName((string)metadata["name"]!, number));
+        With("exitHandlerPodName", Pods.ExitName((string)metadata["name"]!, number)).Do(() =>
+        {
+            if (number > 1)
+                Saying($"{status["message"]}; exit handler attempt {number - 1} failed with exit code 1");
+        });
     public AnOMJob CompletedAt(double seconds) => With("completionTime", Moment.Stamp(seconds));
     public AnOMJob SeenLive(double? at) => Do(() => seen = at);
     public AnOMJob Stale() => Do(() => stale = true);
@@ -201,6 +214,7 @@ sealed class APod
     public APod FirstSeenAt(double seconds) => Do(() => seen = seconds);
     /// <summary>Asked for by then, null: known by a watch; without it, just now whenever it is decided on.</summary>
     public APod AskedAt(double? at) => Do(() => asked = at is { } seconds ? Moment.At(seconds) : null);
+    public APod WithDeadline(JsonNode seconds) => Do(() => spec["activeDeadlineSeconds"] = seconds);
     public APod WithGrace(JsonNode seconds) => Do(() => spec["terminationGracePeriodSeconds"] = seconds);
     public APod InPhase(string phase) => Do(() => status["phase"] = phase);
 
@@ -387,7 +401,7 @@ static class Saying
         var what = step.Act switch
         {
             CronAct.Create => $"Create {Moment.Relative(step.Tick)}",
-            CronAct.AskRun or CronAct.DeleteRun => $"{step.Act} {step.Run!.Name}",
+            CronAct.AskRun or CronAct.DeleteRun => $"{step.Act} {step.Run}",
             CronAct.WriteStatus => Changes(cron.Status, step.Status!),
             _ => $"{step.Act}",
         };

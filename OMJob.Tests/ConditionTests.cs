@@ -15,7 +15,7 @@ public sealed class ConditionTests
 
     static JsonNode Written(AnOMJob job, PodView main, PodView exit, double at = 0)
     {
-        var decision = Protocol.Decide(job.Job, main, exit, Moment.At(at), Moment.Clocks);
+        var decision = Moment.Decide(job.Job, main, exit, Moment.At(at));
         return JsonNode.Parse(Bodies.Status(job.Job, decision.Status!, Moment.At(at)))!["status"]!;
     }
 
@@ -124,8 +124,8 @@ public sealed class ConditionTests
         foreach (var conditions in (string?[])[null, "5", "[]", "[7,{}]", """[{"type":"Finished","status":"True"}]"""])
         {
             var job = HandlerRunning().With("conditions", conditions is null ? null : JsonNode.Parse(conditions));
-            Assert.Equal(new Decision(Act.Wait), Protocol.Decide(
-                job.Job, Main.Exited(0), APod.ExitPod().Running().CreatedAt(-5), Moment.Now, Moment.Clocks) with
+            Assert.Equal(new Decision(Act.Wait), Moment.Decide(
+                job.Job, Main.Exited(0), APod.ExitPod().Running().CreatedAt(-5), Moment.Now) with
             { Wake = null });
         }
     }

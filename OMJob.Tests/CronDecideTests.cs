@@ -11,6 +11,8 @@ public sealed class CronDecideTests
     sealed record Scenario(ACron Cron, string Expected, double At = 0, bool Live = true)
     {
         public AnOMJob[] Runs { get; init; } = [];
+        /// <summary>The last run was asked for and is not there.</summary>
+        public bool LastIsGone { get; init; } = true;
         public double RetryAt { get; init; } = -1;
         /// <summary>How long it waited for a worker.</summary>
         public double Waited { get; init; }
@@ -82,6 +84,16 @@ public sealed class CronDecideTests
             "→ saying Missed schedule [Warning ScheduleMissed], next +3600", 61)
         { Runs = [Run("before")] },
 
+        ["a watch that lags may not know the last run: it is asked for"] = new(Hourly(),
+            "AskRun hourly-1769857200, next +3600")
+        { LastIsGone = false },
+        ["the last run is asked for once the CronOMJob is"] = new(Hourly(), "Ask, next +3600", Live: false)
+        { LastIsGone = false },
+        ["the last run that was seen to end is not asked for"] = new(Hourly(), "Create +0, next +3600")
+        { LastIsGone = false, Runs = [Ended("Failed", -60).Named("hourly-1769857200")] },
+        ["without a last run none is asked for"] = new(Fresh().CreatedAt(-1), "Create +0, next +3600", 1)
+        { LastIsGone = false },
+
         // ----- suspended
         ["suspended is said once"] = new(Hourly().Suspended(), "→ saying Suspended"),
         ["suspended: nothing is written any more"] = new(Hourly().Suspended().Saying("Suspended"), "Wait"),
@@ -142,7 +154,8 @@ public sealed class CronDecideTests
     {
         var (cron, expected, at, live) = Table[row];
         var runs = Table[row].Runs.Select(run => run.Job).ToArray();
-        var step = Scheduling.Decide(cron.Cron, live, runs, Moment.At(Table[row].RetryAt),
+        var gone = Table[row].LastIsGone ? cron.Cron.Status.LastName : null;
+        var step = Scheduling.Decide(cron.Cron, live, runs, gone, Moment.At(Table[row].RetryAt),
             Moment.At(at - Table[row].Waited), Moment.At(at));
         Assert.Equal(expected, step.Say(cron.Cron));
     }
@@ -151,8 +164,8 @@ public sealed class CronDecideTests
     public void A_run_is_its_CronOMJobs_by_controller_reference_only()
     {
         var key = new Key("data", "hourly", Kind.CronOMJob);
-        Assert.Equal((key, "uid-of-hourly"), (Run("r").Job.Cron, Run("r").Job.CronUid));
-        Assert.Equal((key, "uid-of-hourly"), (Ended("Failed", 0).Job.Cron, Ended("Failed", 0).Job.CronUid));
+        Assert.Equal(new Owner(key, "uid-of-hourly"), Run("r").Job.Cron);
+        Assert.Equal(new Owner(key, "uid-of-hourly"), Ended("Failed", 0).Job.Cron);
         Assert.Null(AnOMJob.Running().OwnedBy("uid-of-hourly", controller: false).Job.Cron);
         Assert.Null(AnOMJob.Running().Job.Cron);
     }

@@ -37,6 +37,9 @@ public sealed class DecideTests
         ["D1: a pod is created on a fresh observation"] = new(Pending(), null, null, "CreateMain"),
         ["D1: ten seconds old is fresh"] = new(Pending().SeenLive(-10), null, null, "CreateMain"),
         ["D1: older is not"] = new(Pending().SeenLive(-10.001), null, null, "AskJob"),
+        ["D1: nor what was seen live when the clock was ahead of what it is now"] = new(
+            Pending().SeenLive(2.001), null, null, "AskJob"),
+        ["D1: a clock moves by a second or two"] = new(Pending().SeenLive(2), null, null, "CreateMain"),
         ["D1: never seen live is not"] = new(Pending().SeenLive(null), null, null, "AskJob"),
         ["D5: a job that a write of ours found outdated is asked for"] = new(Pending().Stale(), null, null, "AskJob"),
         ["D5: outdated while Running"] = new(Running().Stale(), MainPod().Exited(0), null, "AskJob"),
@@ -214,9 +217,18 @@ public sealed class DecideTests
             Running(), MainPod().Exited(0, null, -9).Deleted(-10), null,
             "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
             + "MainPodFailed]"),
-        ["G21: exits 0 in the second of the request"] = new(
+        ["G21: exits 0 in the second of the request, which may be after it"] = new(
             Running(), MainPod().Exited(0, null, -10).Deleted(-10), null,
-            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
+            + "MainPodFailed]"),
+        ["G21: seen running while it was being deleted, whatever its node's clock says"] = new(
+            Running(), (PodView)MainPod().Exited(0, null, -60).Deleted(-10) with { RanWhileDeleting = true }, null,
+            "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
+            + "MainPodFailed]"),
+        ["G21, G2: an exit code that is not 0 counts all the same"] = new(
+            Running(), (PodView)MainPod().Exited(3, null, -9).Deleted(-10) with { RanWhileDeleting = true }, null,
+            "→ ExitHandlerRunning, exit run-exit, code 3, saying Main pod failed with exit code 3 [Warning "
+            + "MainPodFailed]"),
         ["G21: exits 0 before the request"] = new(Running(), MainPod().Exited(0, null, -11).Deleted(-10), null,
             "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
         ["G21: exits 0 after the request, the grace is 0 by now"] = new(
@@ -289,8 +301,8 @@ public sealed class DecideTests
             Running(), MainPod().Waiting("ErrImagePull").AskedAt(2990), null,
             "→ Running, saying Main pod was stopped: it did not start within 1h: ErrImagePull", 3000),
         ["W2: and before its activeDeadlineSeconds end it"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0).AskedAt(null), null,
-            "AskMain", 360),
+            Running(), MainPod().WithDeadline(300).Running().StartedAt(0).AskedAt(null), null,
+            "AskMain", 390),
         ["W2: a pod that may have ended by now is asked for before it is lost"] = new(
             Running(), MainPod().Running().Deleted(-100).AskedAt(-90), null, "AskMain", 20),
         ["W2: and before its phase alone ends it"] = new(
@@ -323,35 +335,40 @@ public sealed class DecideTests
             Running(), MainPod().Waiting("ImagePullBackOff").CreatedAt(-1), null, "wait until +3599"),
         ["G7, H12: a deleted pod is not deleted again by the deadline"] = new(
             Running(), MainPod().Waiting("ImagePullBackOff").Deleted(2990), null, "wait until +3080.001", 3000),
-        ["G8: activeDeadlineSeconds is the kubelet's, plus 60 s"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
-            "wait until +360"),
+        ["G8: activeDeadlineSeconds is the kubelet's, plus the grace period and 60 s"] = new(
+            Running(), MainPod().WithDeadline(300).Running().StartedAt(0), null,
+            "wait until +390"),
+        ["G8: a long grace period is the pod's to use"] = new(
+            Running(), MainPod().WithDeadline(300).WithGrace(600).Running().StartedAt(0), null, "wait until +960"),
+        ["G8: the deadline that counts is the pod's own"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 5), MainPod().WithDeadline(300).Running().StartedAt(0), null,
+            "wait until +390"),
+        ["G8: a pod without a deadline has none"] = new(
+            Running().WithSpec("activeDeadlineSeconds", 5), MainPod().Running().StartedAt(0), null, "wait", 100_000),
         ["G8: one moment before"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
-            "wait until +360", 359.999),
+            Running(), MainPod().WithDeadline(300).Running().StartedAt(0), null,
+            "wait until +390", 389.999),
         ["G8: a kubelet that does not stop it"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Running().StartedAt(0), null,
-            "→ Running, saying Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 360),
+            Running(), MainPod().WithDeadline(300).Running().StartedAt(0), null,
+            "→ Running, saying Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 390),
         ["G8: then the pod is deleted"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300)
-                .Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
-            + "300"),
-            MainPod().Running().StartedAt(0), null,
-            "DeletePod run-main: Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 360),
+            Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of 300"),
+            MainPod().WithDeadline(300).Running().StartedAt(0), null,
+            "DeletePod run-main: Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 390),
         ["G8: and the reason stays with the exit code"] = new(
             Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
             + "300"), MainPod().Exited(143).Deleted(-5), null,
             "→ ExitHandlerRunning, exit run-exit, code 143 [Warning MainPodFailed]"),
         ["G8: the kubelet stops it"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Exited(143).WithReason("DeadlineExceeded"),
+            Running(), MainPod().WithDeadline(300).Exited(143).WithReason("DeadlineExceeded"),
             null,
             "→ ExitHandlerRunning, exit run-exit, code 143, "
             + "saying Main pod failed with exit code 143 (DeadlineExceeded) [Warning MainPodFailed]"),
         ["G8: not started by its node has no active deadline"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 1), MainPod().Unscheduled(), null, "wait until +3000"),
+            Running(), MainPod().WithDeadline(1).Unscheduled(), null, "wait until +3000"),
         ["G8: the earlier of the two deadlines"] = new(
-            Running().WithSpec("activeDeadlineSeconds", 300), MainPod().Waiting("ImagePullBackOff").StartedAt(0), null,
-            "wait until +360"),
+            Running(), MainPod().WithDeadline(300).Waiting("ImagePullBackOff").StartedAt(0), null,
+            "wait until +390"),
 
         ["G7, G2: upstream's words do not hide why it never started"] = new(
             Running().Saying("Main pod found"), MainPod().Waiting("ErrImagePull"), null,
@@ -532,13 +549,89 @@ public sealed class DecideTests
             "→ Failed, completed +0, saying Main pod succeeded; exit handler cannot be created: "
             + "Pod \"run\" is invalid: spec.containers[0].image: Required value [Warning OMJobFailed]"),
         ["somebody else's pod: the next name, at once"] = new(HandlerRunning(), null, ExitPod().OfSomebodyElse(),
-            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 pod run-exit is "
-            + "somebody "
-            + "else's [Warning ExitHandlerRetried]"),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 is now "
+            + "run-exit-2: pod run-exit is somebody else's [Warning ExitHandlerRetried]"),
         ["H9: somebody else's pod under the last name uses up no attempt"] = new(
             HandlerRunning().AtAttempt(4), null, ExitPod(4).OfSomebodyElse(),
-            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 4 pod run-exit-4 is "
-            + "somebody else's [Warning ExitHandlerRetried]"),
+            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 4 is now "
+            + "run-exit-5: pod run-exit-4 is somebody else's [Warning ExitHandlerRetried]"),
+        ["H9: nor did it, once an attempt has failed under another name"] = new(
+            HandlerRunning().AtAttempt(5).Saying("Main pod succeeded; exit handler attempt 3 is now run-exit-5: pod "
+                + "run-exit-4 is somebody else's"),
+            null, ExitPod(5).Exited(1, null, -60),
+            "→ ExitHandlerRunning, exit run-exit-6, saying Main pod succeeded; exit handler attempt 3 failed with "
+            + "exit code 1 [Warning ExitHandlerRetried]"),
+        ["H9: the attempts that ran are used up, whatever their names"] = new(
+            HandlerRunning().AtAttempt(9).Saying("Main pod succeeded; exit handler attempt 4 is now run-exit-9: pod "
+                + "run-exit-8 is somebody else's"),
+            null, ExitPod(9).Exited(1, null, 0),
+            "→ Failed, completed +0, saying Main pod succeeded; exit handler failed with exit code 1; no attempt of 4 "
+            + "succeeded [Warning OMJobFailed]"),
+        ["H9, G14: an attempt that is blocked has not run"] = new(
+            HandlerRunning().AtAttempt(4).Saying("Main pod succeeded; exit handler attempt 3 is blocked: quota"),
+            null, ExitPod(4).Exited(1, null, -60),
+            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 3 failed with "
+            + "exit code 1 [Warning ExitHandlerRetried]"),
+        ["H9: where the message does not tell how many ran, rather one more"] = new(
+            HandlerRunning().AtAttempt(4).Saying("Main pod succeeded"), null, ExitPod(4).Exited(1, null, -60),
+            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 3 failed with "
+            + "exit code 1 [Warning ExitHandlerRetried]"),
+        ["H9: a message cannot tell of more than there are names"] = new(
+            HandlerRunning().AtAttempt(2).Saying("Main pod succeeded; exit handler attempt 99 failed"),
+            null, ExitPod(2).Exited(1, null, -60),
+            "→ ExitHandlerRunning, exit run-exit-3, saying Main pod succeeded; exit handler attempt 2 failed with "
+            + "exit code 1 [Warning ExitHandlerRetried]"),
+
+        // ----- a drained node
+        ["G22: the main pod stays while its first handler runs"] = new(
+            HandlerRunning(), MainPod().Exited(0).Deleted(0), ExitPod().Running().CreatedAt(0), "wait until +90", 10),
+        ["G22: it is let go of when the slack is over"] = new(
+            HandlerRunning(), MainPod().Exited(0).Deleted(0), ExitPod().Running().CreatedAt(0),
+            "ReleasePod run-main", 90),
+        ["G22: or when the first handler has ended, before the backoff"] = new(
+            HandlerRunning(), MainPod().Exited(0).Deleted(0), ExitPod().Exited(1, null, 5), "ReleasePod run-main", 6),
+        ["G22: or in any later attempt"] = new(
+            HandlerRunning().AtAttempt(2), MainPod().Exited(0).Deleted(0), Absent, "ReleasePod run-main", 6),
+        ["G22: a foreign pod's end is no handler's"] = new(
+            HandlerRunning(), MainPod().Exited(0).Deleted(0), ExitPod().OfSomebodyElse().Exited(0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 is now "
+            + "run-exit-2: pod run-exit is somebody else's [Warning ExitHandlerRetried]", 6),
+        ["G22: blocked, it is let go of in time"] = new(
+            HandlerRunning(), MainPod().Exited(0).Deleted(0), Absent with { RetryAt = Moment.At(120) },
+            "wait until +90", 10),
+        ["G22: one of a deleted OMJob waits for all attempts"] = new(
+            HandlerRunning().AtAttempt(2).Killed(), MainPod().Exited(0).Deleted(0), ExitPod(2).Running().CreatedAt(0),
+            "wait until +600", 100),
+        ["G22: one that is let go of already is left alone"] = new(
+            HandlerRunning().AtAttempt(2), MainPod().Released().Exited(0).Deleted(0), Absent, "CreateExit", 6),
+        ["G22: nor is somebody else's"] = new(
+            HandlerRunning().AtAttempt(2), MainPod().OfUid("earlier").Exited(0).Deleted(0), Absent, "CreateExit", 6),
+
+        // ----- labels that do not stay
+        ["H1: labels that are taken again are not put back for ever: it is asked for again"] = new(
+            Running(), (PodView)MainPod().Running().WithoutLabels() with { AskAgain = Moment.At(5) }, null,
+            "wait until +5"),
+        ["H1: it is asked for then"] = new(
+            Running(), (PodView)MainPod().Running().WithoutLabels() with { AskAgain = Moment.At(5) }, null,
+            "AskMain", 5),
+        ["H1, G9: it is stopped all the same"] = new(
+            Running().Killed(), (PodView)MainPod().Running().WithoutLabels() with { AskAgain = Moment.At(5) }, null,
+            "DeletePod run-main: the OMJob was deleted"),
+        ["H1: and asked for while it terminates"] = new(
+            Running(), (PodView)MainPod().Running().WithoutLabels().Deleted(0) with { AskAgain = Moment.At(5) }, null,
+            "wait until +5"),
+        ["H1: its end counts without labels"] = new(
+            Running(), (PodView)MainPod().Exited(0).WithoutLabels() with { AskAgain = Moment.At(5) }, null,
+            "→ ExitHandlerRunning, exit run-exit, code 0, saying Main pod succeeded [MainPodCompleted]"),
+        ["H1: the handler does not wait for the main pod's labels for ever"] = new(
+            HandlerRunning(), (PodView)MainPod().Exited(0).WithoutLabels() with { AskAgain = Moment.At(5) }, Absent,
+            "CreateExit"),
+        ["H1: the handler's pod is asked for, too"] = new(
+            HandlerRunning(), null, (PodView)ExitPod().Running().WithoutLabels() with { AskAgain = Moment.At(5) },
+            "wait until +0", -5),
+        ["H1: the handler's pod is asked for then"] = new(
+            HandlerRunning(), null, (PodView)ExitPod().Running().WithoutLabels() with { AskAgain = Moment.At(5) },
+            "AskExit", 5),
         ["adopted: upstream's exit pod counts"] = new(HandlerRunning(), null, ExitPod().OfUpstream().Exited(0),
             "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
         ["D3, H1: the handler's labels come back"] = new(
@@ -668,7 +761,7 @@ public sealed class DecideTests
         var job = given.Job;
         // Once its end is recorded nothing is decided by the main pod: a row that does not name it does not have it.
         main ??= job.Status.Phase == Phase.ExitHandlerRunning ? Absent : Unknown;
-        var decision = Protocol.Decide(job, main, exit ?? Unknown, Moment.At(at), Table[row].Clocks);
+        var decision = Moment.Decide(job, main, exit ?? Unknown, Moment.At(at), Table[row].Clocks);
         Assert.Equal(expected, decision.Say(job));
         if (decision.Fact is { Action: not "ExitHandlerRetried" } fact) Assert.Equal(decision.Status!.Message,
             fact.Message);
@@ -739,8 +832,7 @@ public sealed class DecideTests
 
     [Fact]
     public void An_active_deadline_of_more_than_anybody_lives_does_not_stop_the_run() => Assert.Null(Record.Exception(
-        () => Decide(Running().WithSpec("activeDeadlineSeconds", long.MaxValue).Job,
-            MainPod().Running().StartedAt(0), Unknown)));
+        () => Decide(Running().Job, MainPod().WithDeadline(long.MaxValue).Running().StartedAt(0), Unknown)));
 
     [Fact]
     public void A_job_that_names_no_attempt_gets_the_first_without_a_word_of_an_attempt_0()
@@ -829,5 +921,5 @@ public sealed class DecideTests
     }
 
     static Decision Decide(Job job, PodView main, PodView exit, double at = 0) =>
-        Protocol.Decide(job, main, exit, Moment.At(at), Moment.Clocks);
+        Moment.Decide(job, main, exit, Moment.At(at));
 }

@@ -12,7 +12,7 @@ namespace OMJobs.Tests;
 public sealed class EdgeCaseTests
 {
     static Decision Decide(AnOMJob job, PodView main, PodView? exit = null, double at = 0) =>
-        Protocol.Decide(job.Job, main, exit ?? PodView.Unknown, Moment.At(at), Moment.Clocks);
+        Moment.Decide(job.Job, main, exit ?? PodView.Unknown, Moment.At(at));
 
     [Theory] // a duration of more than an int32 holds is long, not the default
     [InlineData(9_999_999_999)]
@@ -59,7 +59,8 @@ public sealed class EdgeCaseTests
     [Fact]
     public void A_long_end_of_main_leaves_room_for_the_handlers() => Assert.EndsWith(
         "; exit handler failed with exit code 1; no attempt of 4 succeeded",
-        Decide(HandlerRunning().AtAttempt(4).Saying("Main pod cannot be created: " + new string('x', 870)),
+        Decide(HandlerRunning().AtAttempt(4).Saying($"Main pod cannot be created: {new string('x', 870)}"
+                + "; exit handler attempt 3 failed with exit code 1"),
             PodView.Absent,
             ExitPod(4).Exited(1)).Status!.Message, StringComparison.Ordinal);
 

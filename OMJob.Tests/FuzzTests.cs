@@ -82,7 +82,7 @@ public sealed class FuzzTests
         if (Read(() => JsonSerializer.Deserialize(json, Json.Default.CronObject)?.ToHeld(Moment.Now)) is not Cron cron)
             return;
         Job[] runs = [AnOMJob.Finished().Job, AnOMJob.Finished("Failed").Job];
-        Scheduling.Decide(cron, true, runs, default, Moment.Now, Moment.Now);
+        Scheduling.Decide(cron, true, runs, null, default, Moment.Now, Moment.Now);
         Try(json, () => Runs.Build(cron, JsonSerializer.Deserialize(json, Json.Default.JsonElement), Moment.Now, "id"));
     }, iter: Inputs, print: Hostile.Print);
 

@@ -91,7 +91,7 @@ public sealed class NameTests
         Gen.Select(Longer, Gen.Int[1, 1001]).Sample((name, attempt) =>
         {
             var job = AnOMJob.HandlerRunning().Named(name).AtAttempt(attempt).Job;
-            return Pods.ExitName(job).Length <= 63 && Pods.Attempt(job) == attempt;
+            return Pods.ExitName(job).Length <= 63 && Pods.Number(job) == attempt;
         });
 
     [Theory]
@@ -104,7 +104,7 @@ public sealed class NameTests
     [InlineData("other-exit-2")]
     [InlineData("upstream-7")]
     public void A_name_that_is_no_attempts_is_the_first(string? name) =>
-        Assert.Equal(1, Pods.Attempt(AnOMJob.HandlerRunning().With("exitHandlerPodName", name).Job));
+        Assert.Equal(1, Pods.Number(AnOMJob.HandlerRunning().With("exitHandlerPodName", name).Job));
 
     [Fact]
     public void Both_pods_of_the_longest_name_fit()

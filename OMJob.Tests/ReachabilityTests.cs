@@ -358,6 +358,7 @@ public sealed class ReachabilityTests
     static string Name(int slot) => slot == 0 ? "run-main" : Pods.ExitName("run", slot);
 
     static readonly Pod Late = MainPod().Running().Pod;
+    static bool IsLate(Pod pod) => pod.Created == Late.Created || pod.Created == Late.Created - Long;
     static readonly Pod[] New = [.. All().Select(p => p.Unscheduled().Pod with { Created = Now })];
     static readonly Pod[] Foreign = [.. All().Select(p => p.OfUid("earlier").Released().Running().Pod)];
     static APod[] All() => [MainPod(), ExitPod(1), ExitPod(2), ExitPod(3)];
@@ -384,7 +385,7 @@ public sealed class ReachabilityTests
         if (s.Known?.Has(Job.Foreground) is true) return "G19: the collector would delete the handler";
         // Lost by G6 it may run, and a late one (D6) is older than its job.
         if (s.Main.Pod is { MainRunning: true } pod && pod == s.Main.Known && pod.JobUid == s.Spec.Uid
-            && pod.Created != Late.Created && !(pod.DeletionTimestamp < Now - Clocks.LostPodSlack)
+            && !IsLate(pod) && !(pod.DeletionTimestamp < Now - Clocks.LostPodSlack)
             && !(pod.OverSeen < Now - Clocks.LostPodSlack))
             return "H10: the handler was created while main could still run";
         return null;

@@ -59,7 +59,7 @@ public sealed class SecretsTests
             foreach (var main in mains)
             {
                 if (main.Sight == Sight.Refused && given.Status.Phase != Phase.Pending) continue; // it was created
-                var decision = Protocol.Decide(given, main, PodView.Unknown, Moment.At(5000), Moment.Clocks);
+                var decision = Moment.Decide(given, main, PodView.Unknown, Moment.At(5000));
                 if (decision.Status is not { } status) continue;
                 var body = Encoding.UTF8.GetString(Bodies.Status(given, status, Moment.Now));
                 Assert.DoesNotContain("s3cret", body + decision.Why + decision.Fact?.Message, StringComparison.Ordinal);

@@ -394,8 +394,8 @@ static class StatusTexts
         { "webhook 400", 400, Status(400, "BadRequest", Denied), "Refused" },
         { "webhook 400 without a reason", 400, Status(400, "", Denied), "Refused" },
         { "webhook 403", 403, Status(403, "Forbidden", Denied), "Refused" },
-        { "webhook 409", 409, Status(409, "Conflict", Denied), "Conflict" },
-        { "webhook 409 AlreadyExists", 409, Status(409, "AlreadyExists", Denied), "Exists" },
+        { "webhook 409", 409, Status(409, "Conflict", Denied), "Refused" },
+        { "webhook 409 AlreadyExists", 409, Status(409, "AlreadyExists", Denied), "Refused" },
         {
             "webhook 422", 422, Status(422, "Invalid", Denied,
                 """{"kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"spec"}]}"""),
@@ -436,19 +436,19 @@ static class StatusTexts
             "unreadable pod", 400, Status(400, "BadRequest",
                 "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal string into Go struct field "
                 + "ResourceRequirements.spec.containers.resources.limits of type int64"),
-            "Invalid"
+            "Impossible"
         },
         {
             "too large for the API server", 413, Status(413, "RequestEntityTooLarge",
                 "Request entity too large: limit is 3145728"),
-            "Invalid"
+            "Impossible"
         },
-        { "too large for a proxy", 413, "<html><h1>413 Request Entity Too Large</h1></html>", "Invalid" },
-        { "too large for etcd", 500, Status(500, "", "etcdserver: request is too large"), "Invalid" },
+        { "too large for a proxy", 413, "<html><h1>413 Request Entity Too Large</h1></html>", "Impossible" },
+        { "too large for etcd", 500, Status(500, "", "etcdserver: request is too large"), "Impossible" },
         {
             "too large for etcd, as its client says", 500, Status(500, "",
                 "rpc error: code = InvalidArgument desc = etcdserver: request is too large"),
-            "Invalid"
+            "Impossible"
         },
         { "too many requests", 429, TooMany, "TooMany" },
         { "too many requests, of a proxy", 429, "slow down", "TooMany" },

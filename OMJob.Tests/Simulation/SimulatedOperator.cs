@@ -1,8 +1,6 @@
 // One process of the operator in the simulation: the real Operator on one thread, whose continuations, requests,
 // watches and timers wait until the scheduler of the World picks them. Killing it is dropping it.
 
-using System.Collections;
-using System.Reflection;
 using Microsoft.Extensions.Logging;
 using OMJobs.Sandbox;
 
@@ -153,9 +151,7 @@ sealed class SimulatedOperator : ILogger
     public long FrozenUntil { get; set; }
     public bool Frozen => world.Ticks < FrozenUntil;
     /// <summary>How many objects it remembers; nothing but memory shows it.</summary>
-    public int Held => ((ICollection)Entries.GetValue(op)!).Count;
-    static readonly FieldInfo Entries =
-        typeof(Operator).GetField("entries", BindingFlags.NonPublic | BindingFlags.Instance)!;
+    public int Held => op.Held;
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {
