@@ -14,6 +14,13 @@ enum Deed
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
 }
 
+/// <summary>What a whole history has or has not, whatever else is done in it.</summary>
+enum Trouble
+{
+    /// <summary>Containers that stop within the second, nodes' clocks that are off, kubelets that report late.</summary>
+    NodeClocks,
+}
+
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
 sealed record PlannedAction(Deed Deed, int Commits, double Seconds)
 {
@@ -62,6 +69,18 @@ sealed record Plan
         });
     }
 
+    /// <summary>Trouble that the operator does not withstand yet.</summary>
+    static readonly Trouble[] Off = [Trouble.NodeClocks];
+
+    /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
+    static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
+        ? [.. named.Split(',').Select(Enum.Parse<Trouble>)] : null;
+
+    /// <summary>Whether a history has that trouble; which of the others it has makes no difference to it.</summary>
+    static bool Has(Trouble trouble, int seed) => new Random(seed ^ Hash($"{trouble}")) is var random
+        && (Only is null ? !Off.Contains(trouble) && random.Next(8) == 0
+            : Only.Contains(trouble) && random.Next(2) == 0);
+
     /// <summary>A history's plan. Each seed has its own few kinds of trouble, or they would hide one another.</summary>
     /// <param name="seed">All follows from it.</param>
     /// <param name="among">What may be done; all, if nothing is named.</param>
@@ -77,7 +96,11 @@ sealed record Plan
             Faults = new(Often(2, 0.3), Often(2, 0.5), random.Next(3) == 0),
             Operators = random.Next(4) == 0 ? 2 : 1,
             // A pod's life depends on its name, not on when it is created: so a history can be compared with another.
-            LifeOf = name => Life.Random(new Random(seed ^ Hash(name))),
+            LifeOf = name =>
+            {
+                var random = new Random(seed ^ Hash(name));
+                return Has(Trouble.NodeClocks, seed) ? Life.Random(random).Rough(random) : Life.Random(random);
+            },
         };
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];

@@ -3,6 +3,7 @@
 
 using System.Collections;
 using System.Reflection;
+using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 using OMJobs.Sandbox;
 
@@ -107,18 +108,21 @@ enum Fate
 }
 
 /// <summary>A request that has been sent and not been answered yet.</summary>
-sealed class InFlight(OMJobs.Request request, long issued)
+sealed class InFlight(SimulatedOperator by, OMJobs.Request request, long issued)
 {
     readonly TaskCompletionSource<Reply> answered = new();
 
     public OMJobs.Request Request => request;
+    public SimulatedOperator By => by;
     public long Issued => issued;
     /// <summary>Of all requests, from 1.</summary>
     public int Number { get; set; }
     public Fate Fate { get; set; }
-    /// <summary>The operator that dies with it.</summary>
-    public SimulatedOperator? Kills { get; set; }
+    /// <summary>The operator dies with it.</summary>
+    public bool Kills { get; set; }
     public Reply? Reply { get; set; }
+    /// <summary>The objects in the answer.</summary>
+    public IEnumerable<JsonObject> Told { get; set; } = [];
     public Watcher? Watcher { get; set; }
     /// <summary>The stream is open.</summary>
     public bool Open { get; set; }
@@ -159,7 +163,7 @@ sealed class SimulatedOperator : ILogger
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {
-        var sent = new InFlight(request, world.Ticks);
+        var sent = new InFlight(this, request, world.Ticks);
         Requests.Add(sent);
         world.Sent(this, sent);
         return sent.Answered;
@@ -170,14 +174,30 @@ sealed class SimulatedOperator : ILogger
         Requests.Remove(request);
         world.Note($"{Name} is answered {request.Number}: {reply.Code} {reply.Fault}");
         Continuations.Enter(() => request.Answer(reply));
+        foreach (var told in request.Told) See(told);
     }
 
     /// <summary>Hands out one line of a watch; empty: the stream is open.</summary>
-    public void Deliver(InFlight watch, byte[] line)
+    public void Deliver(InFlight watch, byte[] line, JsonObject? told = null)
     {
         Reply? ended = null;
         Continuations.Enter(() => ended = watch.Request.OnLine!(line.AsMemory().TrimEnd((byte)'\n')));
+        if (told is not null) See(told);
         if (ended is not null) Deliver(watch, ended);
+    }
+
+    readonly Dictionary<string, long> newest = []; // of each pod that was told, the version
+
+    /// <summary>Pods that it was told run while they are deleted: the last request that it had sent by then.</summary>
+    public Dictionary<string, int> Stopping { get; } = [];
+
+    void See(JsonObject told)
+    {
+        if (told.Text("kind") is not "Pod" || told.Uid() is null) return;
+        if (!long.TryParse(told.Text("metadata", "resourceVersion"), out var version)) return; // a dry run's
+        if (version < newest.GetValueOrDefault(told.Uid())) return; // old news, which it need not hear
+        newest[told.Uid()] = version;
+        if (Oracle.IsStopping(told)) Stopping.TryAdd(told.Uid(), world.Requests);
     }
 
     // ----- its log: an error is a bug

@@ -26,7 +26,7 @@ sealed partial class World
         if (Kills.TryPeek(out var kill) && kill.Request == Requests)
         {
             Kills.Dequeue();
-            (request.Kills, request.Fate) = (op, kill.Before ? Fate.Failed : Fate.AnswerLost);
+            (request.Kills, request.Fate) = (true, kill.Before ? Fate.Failed : Fate.AnswerLost);
             return;
         }
         request.Fate = Calm ? Fate.Served : Draw();
@@ -38,11 +38,11 @@ sealed partial class World
     /// <summary>The request arrives at the API server.</summary>
     void Serve(InFlight request)
     {
-        if (request.Kills is { } op)
+        if (request.Kills)
         {
             if (request.Fate == Fate.AnswerLost) Handle(request);
-            op.Requests.Remove(request);
-            Kill(op, 0);
+            request.By.Requests.Remove(request);
+            Kill(request.By, 0);
             return;
         }
         if (Ticks < downUntil)
@@ -56,7 +56,8 @@ sealed partial class World
             return;
         }
         var reply = Handle(request);
-        if (request.Fate == Fate.AnswerLost) reply = new Reply(0, []) { Fault = "connection reset by peer" };
+        if (request.Fate == Fate.AnswerLost)
+            (reply, request.Told) = (new Reply(0, []) { Fault = "connection reset by peer" }, []);
         if (request.IsWatch && request.Watcher is not null && request.Fate == Fate.Served) return;
         request.Watcher = null;
         request.Reply = reply;
@@ -99,13 +100,14 @@ sealed partial class World
             };
         if (path.Contains("limit=250")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
-        ServingLate = Ticks - request.Issued > In(10);
+        Serving = request;
         var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
         if (removes && path.Contains("/pods/") && !ServingLate)
             Oracle.SeeRemoval(path[(path.LastIndexOf('/') + 1)..], sent.Method == HttpMethod.Patch);
         var response = Store.Handle(OMJobs.Sandbox.Request.To(
             sent.Method.Method, path, sent.Body, sent.MediaType));
-        ServingLate = false;
+        Serving = null;
+        request.Told = response.Items ?? [response.Body];
         if (response.Watch is { } watcher)
         {
             request.Watcher = watcher;
@@ -174,7 +176,7 @@ sealed partial class World
             return;
         }
         news.Remove(watch, out var next);
-        op.Deliver(watch, next.Line());
+        op.Deliver(watch, next.Line(), next.Object);
     }
 
     /// <summary>Something happens to one of the watches.</summary>

@@ -63,8 +63,10 @@ sealed partial class World
     public int Questions { get; private set; }
     /// <summary>Requests until all was over: after that there are only watches to renew.</summary>
     public int RequestsUntilEnd { get; private set; }
-    /// <summary>The request that is served was sent too long ago to be decided any more.</summary>
-    public bool ServingLate { get; private set; }
+    /// <summary>The request that is served.</summary>
+    public InFlight? Serving { get; private set; }
+    /// <summary>It was sent too long ago to be decided any more.</summary>
+    public bool ServingLate => Ticks - Serving?.Issued > In(10);
     public bool NamespaceGone { get; private set; }
     public string History => trace?.ToString() ?? "";
     long compacted;
