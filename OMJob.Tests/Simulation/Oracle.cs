@@ -213,6 +213,7 @@ sealed class Oracle(World world)
         if (mains.Count == 0)
         {
             if (job.Code is not null) world.Violate($"OMJob {job.Name} has an exit code without a main pod");
+            CheckRefused(job, exit: false, TimeSpan.FromMinutes(1));
             return;
         }
         if (mains.TrueForAll(p => !IsOver(p))) world.Violate($"OMJob {job.Name}: its main pod is not over");
@@ -236,12 +237,29 @@ sealed class Oracle(World world)
         var handled = job.Pods.Exists(p => !p.IsMain && p.Ends.Contains(0) && MayTell(p, 0));
         if (job.Phase == "Succeeded" && !(handled && job.Code == 0))
             world.Violate($"OMJob {job.Name} succeeded with exit code {job.Code}, handled: {handled}");
-        if (job.Phase == "Succeeded" || world.WayOut(job.Last) || message.Contains("cannot be created")) return;
+        if (job.Phase == "Succeeded" || world.WayOut(job.Last)) return;
+        if (message.Contains("handler cannot be created"))
+        {
+            var (deadline, minute) = (world.Clocks.ExitHandlerDeadline, TimeSpan.FromMinutes(1));
+            CheckRefused(job, exit: true, job.Deleting && deadline > minute ? minute : deadline);
+            return;
+        }
         var named = job.Last.Text("status", "exitHandlerPodName")!;
         var attempt = int.TryParse(named[(named.LastIndexOf('-') + 1)..], out var n) ? n : 1;
         var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit") ?? world.Clocks.ExitHandlerRetries);
         if ((handled && job.Code != 0) || (attempt >= attempts && job.Pods.Exists(p => !p.IsMain))) return;
         world.Violate($"OMJob {job.Name} failed at {named} of {attempts} attempts: {message}");
+    }
+
+    /// <summary>G15: a pod is given up that can never be, or that was refused as invalid for so long.</summary>
+    void CheckRefused(JobRecord job, bool exit, TimeSpan least)
+    {
+        var spec = job.Last.At("spec", exit ? "exitHandlerSpec" : "mainPodSpec");
+        if (spec.Items("env").Any(e => e.Text("name") == Plan.NoName)) return;
+        var refused = world.SpoiledFor(exit);
+        if (refused + world.ClockJumps < least - TimeSpan.FromSeconds(2))
+            world.Violate($"OMJob {job.Name}: its {(exit ? "exit handler" : "main pod")} is given up, "
+                + $"which was refused for {refused.TotalSeconds:0} s");
     }
 
     /// <summary>What is still there that should not be once all is over (F1); pods without owner stay (G20).</summary>

@@ -12,6 +12,8 @@ enum Deed
 {
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
+    // From here on only where a kind of Trouble asks for it.
+    SpoilPods,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -19,6 +21,8 @@ enum Trouble
 {
     /// <summary>Containers that stop within the second, nodes' clocks that are off, kubelets that report late.</summary>
     NodeClocks,
+    /// <summary>Admission makes pods what they may not be, for a while: a LimitRange, an injector.</summary>
+    SpoiledPods,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -70,7 +74,7 @@ sealed record Plan
     }
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
-    static readonly Trouble[] Off = [Trouble.NodeClocks];
+    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -86,7 +90,7 @@ sealed record Plan
     /// <param name="among">What may be done; all, if nothing is named.</param>
     public static Plan Draw(int seed, params Deed[] among)
     {
-        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d > Deed.CreateJob)];
+        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
         var random = new Random(seed ^ 0x5eed);
         double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
         var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
@@ -107,8 +111,22 @@ sealed record Plan
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
             .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
                 .Select(_ => Action(deeds[random.Next(deeds.Length)], plan.Jobs.Length, random)))
+            .Concat(Extra(seed, Trouble.SpoiledPods, Deed.SpoilPods, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(15), Exit = random.Next(2) == 0, Length = random.NextDouble() * 150,
+            }))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
+    }
+
+    /// <summary>One or two more deeds where the history has that trouble.</summary>
+    static IEnumerable<PlannedAction> Extra(
+        int seed, Trouble trouble, Deed deed, int jobs, Func<PlannedAction, Random, PlannedAction>? change = null)
+    {
+        if (!Has(trouble, seed)) return [];
+        var random = new Random(seed ^ Hash($"{deed}"));
+        return Enumerable.Range(0, random.Next(1, 3)).Select(_ => Action(deed, jobs, random))
+            .Select(a => change?.Invoke(a, random) ?? a);
     }
 
     static PlannedAction Action(Deed deed, int jobs, Random random) => new(deed, random.Next(45), random.Next(1, 200))
@@ -131,7 +149,9 @@ sealed record Plan
 
     /// <summary>G15: a pod that can never be.</summary>
     public static void Spoil(JsonNode? podSpec) =>
-        podSpec?["env"]!.AsArray().Add(Json.Object("""{"name": "no name", "value": "v"}"""));
+        podSpec?["env"]!.AsArray().Add(Json.Object($$"""{"name": "{{NoName}}", "value": "v"}"""));
+
+    public const string NoName = "no name";
 
     /// <summary>The same in every process, unlike string.GetHashCode.</summary>
     static int Hash(string text) => text.Aggregate(17, (hash, c) => unchecked(hash * 31 + c));
@@ -171,6 +191,7 @@ sealed partial class World
             case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{Namespace}"); break;
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
+            case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;

@@ -1,6 +1,7 @@
 // Between the operators and the API server: requests arrive, fail, or lose their answer; watches lag, break, repeat and
 // skip; an API server, a quota or a webhook says no for a while.
 
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace OMJobs.Tests.Simulation;
@@ -11,7 +12,25 @@ sealed partial class World
 {
     long downUntil, quotaUntil, webhookUntil;
 
-    void EndWindows() => downUntil = quotaUntil = webhookUntil = 0;
+    readonly List<(bool Exit, long From, long Until)> spoiled = [];
+
+    void EndWindows()
+    {
+        downUntil = quotaUntil = webhookUntil = 0;
+        foreach (ref var window in CollectionsMarshal.AsSpan(spoiled))
+            window.Until = Math.Min(window.Until, Ticks);
+    }
+
+    /// <summary>From now on admission makes main or exit pods invalid.</summary>
+    void SpoilPods(bool exit, double seconds)
+    {
+        var from = spoiled.Where(w => w.Exit == exit && w.Until >= Ticks).Select(w => w.From).Append(Ticks).Min();
+        spoiled.Add((exit, from, Ticks + In(seconds)));
+    }
+
+    /// <summary>How long it has done that without a break, at most.</summary>
+    public TimeSpan SpoiledFor(bool exit) => new(spoiled.Where(w => w.Exit == exit)
+        .Select(w => Math.Min(w.Until, Ticks) - w.From).DefaultIfEmpty().Max());
 
     /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
     public Queue<(int Request, bool Before)> Kills { get; } = [];
@@ -82,6 +101,11 @@ sealed partial class World
 
     DateTimeOffset Date => Now.AddTicks(-(Now.Ticks % TimeSpan.TicksPerSecond));
 
+    const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
+        + "must be less than or equal to memory limit of 1Gi";
+
+    static string NameIn(OMJobs.Request request) => Json.Parse(request.Body).Name();
+
     Reply Handle(InFlight request)
     {
         var sent = request.Request;
@@ -89,6 +113,12 @@ sealed partial class World
         if (creates && Ticks < quotaUntil)
             return Refusal(403, "Forbidden", "pods \\\"x\\\" is forbidden: exceeded quota: none, requested: pods=1",
                 """{"name":"x","kind":"pods"}""");
+        if (creates && spoiled.Exists(w => Ticks < w.Until && w.Exit != NameIn(sent).EndsWith("-main")))
+            return Refusal(422, "Invalid", $"Pod \\\"{NameIn(sent)}\\\" is invalid: {TooMuch}",
+                $$"""
+                {"name":"{{NameIn(sent)}}","kind":"Pod","causes":[{"reason":"FieldValueInvalid",
+                 "message":"{{TooMuch}}","field":"spec.containers[0].resources.requests"}]}
+                """);
         creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
         if (creates && Ticks < webhookUntil)
             return Random.Next(3) switch
