@@ -30,6 +30,8 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public string Name { get; } = pod.Name();
     public bool IsMain => main;
     public bool Stray { get; init; }
+    /// <summary>It came late, and under a name that status did not ask for by then.</summary>
+    public bool Unasked { get; init; }
     public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
     public JsonObject Last { get; set; } = pod;
     public bool Gone { get; set; }
@@ -172,7 +174,10 @@ sealed class Oracle(World world)
         if (JobOf(pod) is not { } job) return;
         var main = pod.Text("metadata", "labels", Labels.Type) == Labels.Main;
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
-        var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()]) { Stray = stray };
+        var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
+        {
+            Stray = stray, Unasked = stray && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
+        };
         if (main)
         {
             // Created while it was let go as one that had not started (two operators): it is a stray.
@@ -244,11 +249,11 @@ sealed class Oracle(World world)
             CheckRefused(job, exit: true, job.Deleting && deadline > minute ? minute : deadline);
             return;
         }
-        var named = job.Last.Text("status", "exitHandlerPodName")!;
-        var attempt = int.TryParse(named[(named.LastIndexOf('-') + 1)..], out var n) ? n : 1;
+        // H9: by the pods that there really were, not by the number in a name, which somebody else's pod may use up.
+        var attempt = job.Pods.Where(p => p is { IsMain: false, Unasked: false }).DistinctBy(p => p.Name).Count();
         var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit") ?? world.Clocks.ExitHandlerRetries);
-        if ((handled && job.Code != 0) || (attempt >= attempts && job.Pods.Exists(p => !p.IsMain))) return;
-        world.Violate($"OMJob {job.Name} failed at {named} of {attempts} attempts: {message}");
+        if ((handled && job.Code != 0) || attempt >= attempts) return;
+        world.Violate($"OMJob {job.Name} failed after {attempt} of {attempts} attempts: {message}");
     }
 
     /// <summary>G15: a pod is given up that can never be, or that was refused as invalid for so long.</summary>

@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods,
+    SpoilPods, ForeignExits,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -23,6 +23,8 @@ enum Trouble
     NodeClocks,
     /// <summary>Admission makes pods what they may not be, for a while: a LimitRange, an injector.</summary>
     SpoiledPods,
+    /// <summary>Somebody else's pods have the names of exit pods for long.</summary>
+    ForeignExits,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -31,6 +33,7 @@ sealed record PlannedAction(Deed Deed, int Commits, double Seconds)
     /// <summary>Which of the jobs, and of its pods main (false) or the exit pod.</summary>
     public int Job { get; init; }
     public bool Exit { get; init; }
+    public int Attempt { get; init; } = 1;
     public string? Propagation { get; init; }
     public double Length { get; init; }
 }
@@ -74,7 +77,7 @@ sealed record Plan
     }
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
-    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods];
+    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -114,6 +117,10 @@ sealed record Plan
             .Concat(Extra(seed, Trouble.SpoiledPods, Deed.SpoilPods, plan.Jobs.Length, (a, random) => a with
             {
                 Commits = random.Next(15), Exit = random.Next(2) == 0, Length = random.NextDouble() * 150,
+            }))
+            .Concat(Extra(seed, Trouble.ForeignExits, Deed.ForeignExits, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(20), Length = 20 + random.NextDouble() * 300, Attempt = random.Next(1, 4),
             }))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
@@ -187,7 +194,11 @@ sealed partial class World
                     """));
                 Ask("DELETE", pod.Path);
                 break;
-            case Deed.ForeignPod: Occupy(job.Name + (action.Exit ? "-exit" : "-main"), action.Length); break;
+            case Deed.ForeignPod: Occupy($"{job.Name}-main", action.Length); break;
+            case Deed.ForeignExits:
+                for (var n = action.Attempt; n > 0; n--)
+                    Occupy(job.Name + (n == 1 ? "-exit" : $"-exit-{n}"), action.Length);
+                break;
             case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{Namespace}"); break;
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
