@@ -11,6 +11,7 @@ sealed class JobRecord(JsonObject job)
 {
     public string Uid { get; } = job.Uid();
     public string Name { get; } = job.Name();
+    public DateTimeOffset Created { get; } = Json.ReadTime(job.Text("metadata", "creationTimestamp"))!.Value;
     public JsonObject Last { get; set; } = job;
     public bool Gone { get; set; }
     public bool HasExit { get; } = job.At("spec", "exitHandlerSpec") is not null;
@@ -272,6 +273,14 @@ sealed class Oracle(World world)
         jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]}")
             .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last))).Select(
                 p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+
+    /// <summary>Nothing has been wrong in that namespace for long: its OMJobs from before then have ended.</summary>
+    public void CheckEnded(string ns, DateTimeOffset before)
+    {
+        foreach (var job in jobs.Values.Where(j => j is { Gone: false, Finished: false } && j.Created < before
+            && j.Last.Text("metadata", "namespace") == ns))
+            world.Violate($"OMJob {ns}/{job.Name} has not ended, and nothing is wrong in its namespace");
+    }
 
     static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 

@@ -25,6 +25,8 @@ enum Trouble
     SpoiledPods,
     /// <summary>Somebody else's pods have the names of exit pods for long.</summary>
     ForeignExits,
+    /// <summary>Of two namespaces that are watched by name one is forbidden, until long after all else is over.</summary>
+    Forbidden,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -38,7 +40,10 @@ sealed record PlannedAction(Deed Deed, int Commits, double Seconds)
     public double Length { get; init; }
 }
 
-sealed record JobPlan(string Name, JsonObject Body);
+sealed record JobPlan(string Name, JsonObject Body)
+{
+    public string Namespace { get; init; } = World.Namespace;
+}
 
 /// <summary>How likely a request fails, and a list or watch comes from the past.</summary>
 sealed record Faults(double Rate, double Stale, bool SmallPages);
@@ -51,6 +56,10 @@ sealed record Plan
     public PlannedAction[] Actions { get; init; } = [];
     public Faults Faults { get; init; } = new(0, 0, false);
     public int Operators { get; init; } = 1;
+    /// <summary>Those that the operators watch; an empty one: all.</summary>
+    public string[] Namespaces { get; init; } = [""];
+    /// <summary>From when on (seconds) RBAC forbids all in World.Namespace.</summary>
+    public double? ForbiddenFrom { get; init; }
     /// <summary>What can happen happens in a fixed order, time passes last.</summary>
     public bool Ordered { get; init; }
     public required Func<string, Life> LifeOf { get; init; }
@@ -77,7 +86,7 @@ sealed record Plan
     }
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
-    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits];
+    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -109,6 +118,7 @@ sealed record Plan
                 return Has(Trouble.NodeClocks, seed) ? Life.Random(random).Rough(random) : Life.Random(random);
             },
         };
+        if (Has(Trouble.Forbidden, seed)) plan = plan.Forbid(new Random(seed ^ Hash("other")));
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
@@ -125,6 +135,13 @@ sealed record Plan
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
     }
+
+    Plan Forbid(Random random) => this with
+    {
+        Jobs = [Jobs[0], Job("job-1", s => Vary(s, random)) with { Namespace = World.OtherNamespace }],
+        Namespaces = [World.Namespace, World.OtherNamespace],
+        ForbiddenFrom = random.Next(2) * random.NextDouble() * 60,
+    };
 
     /// <summary>One or two more deeds where the history has that trouble.</summary>
     static IEnumerable<PlannedAction> Extra(
@@ -169,7 +186,7 @@ sealed partial class World
     void Do(PlannedAction action)
     {
         var job = plan.Jobs[action.Job];
-        var path = $"{InNamespace("omjobs")}/{job.Name}";
+        var path = $"{InNamespace("omjobs", job.Namespace)}/{job.Name}";
         var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "omjob") == job.Name
             && p.Pod.Text("metadata", "labels", Labels.Type) == (action.Exit ? Labels.ExitHandler : Labels.Main));
         Note($"{action.Deed} {job.Name} {(action.Exit ? "exit" : "main")} {action.Length:0.0} s {action.Propagation}");
@@ -194,12 +211,12 @@ sealed partial class World
                     """));
                 Ask("DELETE", pod.Path);
                 break;
-            case Deed.ForeignPod: Occupy($"{job.Name}-main", action.Length); break;
+            case Deed.ForeignPod: Occupy(job, "main", action.Length); break;
             case Deed.ForeignExits:
                 for (var n = action.Attempt; n > 0; n--)
-                    Occupy(job.Name + (n == 1 ? "-exit" : $"-exit-{n}"), action.Length);
+                    Occupy(job, n == 1 ? "exit" : $"exit-{n}", action.Length);
                 break;
-            case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{Namespace}"); break;
+            case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{job.Namespace}"); break;
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
             case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
@@ -243,9 +260,9 @@ sealed partial class World
     }
 
     /// <summary>D2: somebody else's pod has the name for a while.</summary>
-    void Occupy(string name, double seconds)
+    void Occupy(JobPlan job, string suffix, double seconds)
     {
-        var path = $"/api/v1/namespaces/{Namespace}/pods";
+        var (path, name) = ($"/api/v1/namespaces/{job.Namespace}/pods", $"{job.Name}-{suffix}");
         var made = Ask("POST", path, Json.Object($$"""
             {"metadata": {"name": "{{name}}", "labels": {"foreign": "yes"} },
              "spec": {"containers": [{"name": "c", "image": "i"}]} }

@@ -82,7 +82,7 @@ public sealed class ScheduleTests
         cron["kind"] = "CronOMJob";
         cron["spec"] = new JsonObject { ["schedule"] = "* * * * *", ["omJobSpec"] = cron["spec"]!.DeepClone() };
         if (random.Next(2) == 0) cron["spec"]!["startingDeadlineSeconds"] = random.Next(90);
-        var plan = Plan.Draw(seed, Deeds) with { Cron = cron };
+        var plan = Plan.Draw(seed, Deeds) with { Cron = cron, Namespaces = [""], ForbiddenFrom = null };
         var world = new World(seed, plan, tracing);
         world.Run();
         return world;

@@ -145,7 +145,7 @@ sealed class SimulatedOperator : ILogger
         (this.world, Name) = (world, name);
         Time = new(world, Continuations, skew);
         op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
-        var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 3 };
+        var settings = new Settings { Namespaces = world.Namespaces, Clocks = clocks, Workers = 3 };
         Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
     }
 

@@ -10,7 +10,7 @@ using OMJobs.Sandbox;
 
 sealed partial class World
 {
-    long downUntil, quotaUntil, webhookUntil;
+    long downUntil, quotaUntil, webhookUntil, forbiddenFrom;
 
     readonly List<(bool Exit, long From, long Until)> spoiled = [];
 
@@ -101,6 +101,15 @@ sealed partial class World
 
     DateTimeOffset Date => Now.AddTicks(-(Now.Ticks % TimeSpan.TicksPerSecond));
 
+    /// <summary>RBAC's refusal: without a name where the request names none.</summary>
+    Reply Forbidden(string resource, string[] names)
+    {
+        var of = names is [var name, ..] ? $" \\\"{name}\\\"" : "";
+        return Refusal(403, "Forbidden", $"{resource}{of} is forbidden: User \\\"omjob-operator\\\" cannot do that to "
+            + $"resource \\\"{resource}\\\" in the namespace \\\"{Namespace}\\\"",
+            names is [var named, ..] ? $$"""{"name":"{{named}}","kind":"{{resource}}"}""" : $$"""{"kind":"{{resource}}"}""");
+    }
+
     const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
         + "must be less than or equal to memory limit of 1Gi";
 
@@ -109,6 +118,8 @@ sealed partial class World
     Reply Handle(InFlight request)
     {
         var sent = request.Request;
+        if (Ticks >= forbiddenFrom && sent.Path.Split('?')[0].Split("/namespaces/") is [_, var rest]
+            && rest.Split('/') is [Namespace, var resource, .. var names]) return Forbidden(resource, names);
         var (path, creates) = (sent.Path, sent.Method == HttpMethod.Post && sent.Path.Contains("/pods?"));
         if (creates && Ticks < quotaUntil)
             return Refusal(403, "Forbidden", "pods \\\"x\\\" is forbidden: exceeded quota: none, requested: pods=1",

@@ -13,7 +13,7 @@ using OMJobs.Sandbox;
 sealed partial class World
 {
     public static readonly DateTimeOffset Epoch = Moment.Now;
-    public const string Namespace = "data";
+    public const string Namespace = "data", OtherNamespace = "other";
     static readonly Store Template = NewTemplate();
 
     readonly Plan plan;
@@ -38,6 +38,7 @@ sealed partial class World
         (Nodes, Oracle, schedules) = (new(this), new(this), new(this));
         Store.Changed += Changed;
         planned = new(plan.Actions);
+        forbiddenFrom = plan.ForbiddenFrom is { } from ? In(from) : long.MaxValue;
         for (var i = 0; i < plan.Operators; i++) StartOperator();
         if (plan.Jobs.Length > 0) CreateJob(plan.Jobs[0]);
         if (plan.Cron is { } cron) Ask("POST", InNamespace("cronomjobs"), cron);
@@ -51,6 +52,7 @@ sealed partial class World
     /// <summary>The sum of all jumps of that clock.</summary>
     public TimeSpan ClockJumps { get; private set; }
     public Clocks Clocks => plan.Clocks;
+    public string[] Namespaces => plan.Namespaces;
     public Store Store { get; }
     public Nodes Nodes { get; }
     public Oracle Oracle { get; }
@@ -67,7 +69,7 @@ sealed partial class World
     public InFlight? Serving { get; private set; }
     /// <summary>It was sent too long ago to be decided any more.</summary>
     public bool ServingLate => Ticks - Serving?.Issued > In(10);
-    public bool NamespaceGone { get; private set; }
+    public HashSet<string> NamespacesGone { get; } = [];
     public string History => trace?.ToString() ?? "";
     long compacted;
 
@@ -82,7 +84,8 @@ sealed partial class World
     {
         var store = new Store(TimeProvider.System, new Random(1));
         store.Load(File.ReadAllText(Repository.File("crd.yaml")));
-        store.Load($"{{apiVersion: v1, kind: Namespace, metadata: {{name: {Namespace}}}}}");
+        foreach (var ns in (string[])[Namespace, OtherNamespace])
+            store.Load($"{{apiVersion: v1, kind: Namespace, metadata: {{name: {ns}}}}}");
         store.RunControllers();
         return store;
     }
@@ -100,7 +103,7 @@ sealed partial class World
     }
 
     /// <summary>The promise does not hold here: the namespace is being deleted.</summary>
-    public bool WayOut(JsonObject job) => NamespaceGone && job.Text("metadata", "namespace") == Namespace;
+    public bool WayOut(JsonObject job) => NamespacesGone.Contains(job.Text("metadata", "namespace")!);
 
     public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name());
 
@@ -141,6 +144,12 @@ sealed partial class World
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
         if (operators.Count == 0) StartOperator();
+        if (plan.ForbiddenFrom is not null)
+            After(900, () =>
+            {
+                Oracle.CheckEnded(OtherNamespace, before: Now.AddSeconds(-900) - ClockJumps);
+                forbiddenFrom = long.MaxValue;
+            });
         if (plan.Cron is { } cron) // once each watch that is stalled has been given up
             After(300, () => { var from = Now; After(270, () => EndSchedule(cron.Name(), from)); });
         // What nobody owns any more may have the name of a pod to come for ever.
@@ -268,8 +277,8 @@ sealed partial class World
         Nodes.See(change);
         Oracle.See(change);
         schedules.See(change);
-        if (change.Type.IsNamespace && change.Key == Namespace && change.Shown.Text("status", "phase") == "Terminating")
-            NamespaceGone = true;
+        if (change.Type.IsNamespace && change.Shown.Text("status", "phase") == "Terminating")
+            NamespacesGone.Add(change.Key);
     }
 
     static string Show(Change change)
@@ -292,10 +301,10 @@ sealed partial class World
         return response;
     }
 
-    static string InNamespace(string resource) =>
-        $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/{resource}";
+    static string InNamespace(string resource, string ns = Namespace) =>
+        $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/{resource}";
 
-    void CreateJob(JobPlan job) => Ask("POST", InNamespace("omjobs"), job.Body);
+    void CreateJob(JobPlan job) => Ask("POST", InNamespace("omjobs", job.Namespace), job.Body);
 
     // ----- operators
 
