@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits,
+    SpoilPods, ForeignExits, Recreate,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -27,6 +27,8 @@ enum Trouble
     ForeignExits,
     /// <summary>Of two namespaces that are watched by name one is forbidden, until long after all else is over.</summary>
     Forbidden,
+    /// <summary>Answers come seconds after what they tell, and names are taken again at once.</summary>
+    LateAnswers,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -46,7 +48,11 @@ sealed record JobPlan(string Name, JsonObject Body)
 }
 
 /// <summary>How likely a request fails, and a list or watch comes from the past.</summary>
-sealed record Faults(double Rate, double Stale, bool SmallPages);
+sealed record Faults(double Rate, double Stale, bool SmallPages)
+{
+    /// <summary>How likely an answer is held back on its way.</summary>
+    public double Held { get; init; }
+}
 
 sealed record Plan
 {
@@ -86,7 +92,8 @@ sealed record Plan
     }
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
-    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden];
+    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
+        Trouble.LateAnswers];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -119,6 +126,7 @@ sealed record Plan
             },
         };
         if (Has(Trouble.Forbidden, seed)) plan = plan.Forbid(new Random(seed ^ Hash("other")));
+        if (Has(Trouble.LateAnswers, seed)) plan = plan with { Faults = plan.Faults with { Held = 0.5 } };
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
@@ -131,6 +139,10 @@ sealed record Plan
             .Concat(Extra(seed, Trouble.ForeignExits, Deed.ForeignExits, plan.Jobs.Length, (a, random) => a with
             {
                 Commits = random.Next(20), Length = 20 + random.NextDouble() * 300, Attempt = random.Next(1, 4),
+            }))
+            .Concat(Extra(seed, Trouble.LateAnswers, Deed.Recreate, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(random.Next(3) > 0 ? 6 : 40), Length = random.NextDouble() * 3,
             }))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
@@ -199,6 +211,12 @@ sealed partial class World
                 // H9: the same name again; not where an orphan without labels may have the pod's name for ever.
                 if (action is { Length: > 100, Propagation: not "Orphan" }) After(5, () => CreateJob(job));
                 break;
+            case Deed.Recreate when action.Exit && pod is not null:
+                Ask("DELETE", pod.Path, AtOnce());
+                Occupy(job, "exit", action.Length);
+                break;
+            case Deed.Recreate when plan.Cron is { } cron: Recreate("cronomjobs", Namespace, cron, action.Length); break;
+            case Deed.Recreate: Recreate("omjobs", job.Namespace, job.Body, action.Length); break;
             case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
             case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, AtOnce()); break;
             case Deed.StripLabels when pod is not null: Change(pod, "labels"); break;
@@ -231,6 +249,15 @@ sealed partial class World
                 break;
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
         }
+    }
+
+    readonly Dictionary<string, Action> onceGone = []; // by plural and key
+
+    /// <summary>H9: deleted, and created again as soon as it has gone.</summary>
+    void Recreate(string plural, string ns, JsonObject body, double after)
+    {
+        onceGone[$"{plural} {ns}/{body.Name()}"] = () => After(after, () => Ask("POST", InNamespace(plural, ns), body));
+        Ask("DELETE", $"{InNamespace(plural, ns)}/{body.Name()}");
     }
 
     static JsonObject AtOnce() => new() { ["gracePeriodSeconds"] = 0 };

@@ -121,6 +121,9 @@ sealed class InFlight(SimulatedOperator by, OMJobs.Request request, long issued)
     /// <summary>The operator dies with it.</summary>
     public bool Kills { get; set; }
     public Reply? Reply { get; set; }
+    /// <summary>When the answer arrives, which may be long after it was given.</summary>
+    public long HeldUntil { get; set; }
+    public bool HasArrived(long now) => Reply is not null && now >= HeldUntil;
     /// <summary>The objects in the answer.</summary>
     public IEnumerable<JsonObject> Told { get; set; } = [];
     public Watcher? Watcher { get; set; }

@@ -80,6 +80,8 @@ sealed partial class World
         if (request.IsWatch && request.Watcher is not null && request.Fate == Fate.Served) return;
         request.Watcher = null;
         request.Reply = reply;
+        if (plan.Faults.Held > 0 && !Calm && !request.IsWatch && Random.NextDouble() < plan.Faults.Held)
+            request.HeldUntil = Ticks + In(Random.NextDouble() * 9.5);
     }
 
     Reply Failure() => Random.Next(7) switch
@@ -183,14 +185,16 @@ sealed partial class World
 
     void Answer(SimulatedOperator op, InFlight request)
     {
-        if (request.Reply is { } reply)
+        if (request.HasArrived(Ticks))
         {
-            op.Deliver(request, reply);
+            op.Deliver(request, request.Reply!);
             return;
         }
         if (request.Watcher is not null) { op.Deliver(request, new Reply(200, []) { Date = Date }); return; }
         // Given up: it may arrive all the same.
-        if (!request.IsWatch && request.Fate is Fate.Late or Fate.Served && Random.Next(2) == 0)
+        request.Told = [];
+        if (!request.IsWatch && request.Reply is null && request.Fate is Fate.Late or Fate.Served
+            && Random.Next(2) == 0)
         {
             request.Fate = Fate.Served;
             After(Random.NextDouble() * 240, () => strays.Add(request));

@@ -198,7 +198,7 @@ sealed partial class World
                 if (request is { Reply: null, Watcher: null, Fate: not Fate.Late })
                     candidates.Add((6, Candidate.Serve, op, request));
                 if (op.Frozen) continue;
-                if (request.Reply is not null || Ticks >= request.Ends)
+                if (request.HasArrived(Ticks) || Ticks >= request.Ends)
                     candidates.Add((6, Candidate.Answer, op, request));
                 else if (request.Watcher is not null && (!request.Open || HasNews(request)))
                     candidates.Add((4, Candidate.Watch, op, request));
@@ -251,7 +251,11 @@ sealed partial class World
         {
             var from = Math.Max(op.FrozenUntil, Ticks);
             if (op.Time.NextDue is { } due) next = Math.Min(next, Math.Max(due, from));
-            foreach (var request in op.Requests) next = Math.Min(next, Math.Max(request.Ends, from));
+            foreach (var request in op.Requests)
+            {
+                next = Math.Min(next, Math.Max(request.Ends, from));
+                if (request.Reply is not null) next = Math.Min(next, Math.Max(request.HeldUntil, from));
+            }
         }
         foreach (var pod in Nodes.Pods) if (Nodes.Due(pod) is { } due && due > Ticks) next = Math.Min(next, due);
         if (later.TryPeek(out _, out var at)) next = Math.Min(next, at.At);
@@ -277,6 +281,7 @@ sealed partial class World
         Nodes.See(change);
         Oracle.See(change);
         schedules.See(change);
+        if (change.After is null && onceGone.Remove($"{change.Type.Plural} {change.Key}", out var then)) then();
         if (change.Type.IsNamespace && change.Shown.Text("status", "phase") == "Terminating")
             NamespacesGone.Add(change.Key);
     }
