@@ -256,8 +256,9 @@ sealed partial class World
     /// <summary>H9: deleted, and created again as soon as it has gone.</summary>
     void Recreate(string plural, string ns, JsonObject body, double after)
     {
-        onceGone[$"{plural} {ns}/{body.Name()}"] = () => After(after, () => Ask("POST", InNamespace(plural, ns), body));
-        Ask("DELETE", $"{InNamespace(plural, ns)}/{body.Name()}");
+        var key = $"{plural} {ns}/{body.Name()}";
+        onceGone[key] = () => After(after, () => Ask("POST", InNamespace(plural, ns), body));
+        if (!Ask("DELETE", $"{InNamespace(plural, ns)}/{body.Name()}").Ok) onceGone.Remove(key);
     }
 
     static JsonObject AtOnce() => new() { ["gracePeriodSeconds"] = 0 };
