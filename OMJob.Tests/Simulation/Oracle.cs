@@ -173,7 +173,7 @@ sealed class Oracle(World world)
     void Created(JsonObject pod)
     {
         if (JobOf(pod) is not { } job) return;
-        var main = pod.Text("metadata", "labels", Labels.Type) == Labels.Main;
+        var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
         {

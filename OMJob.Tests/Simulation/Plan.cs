@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -29,6 +29,12 @@ enum Trouble
     Forbidden,
     /// <summary>Answers come seconds after what they tell, and names are taken again at once.</summary>
     LateAnswers,
+    /// <summary>Refusals that say when to come again: at once, or tomorrow.</summary>
+    RetryAfter,
+    /// <summary>A policy takes the operator's labels from pods.</summary>
+    LabelPolicy,
+    /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
+    Pace,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -52,6 +58,8 @@ sealed record Faults(double Rate, double Stale, bool SmallPages)
 {
     /// <summary>How likely an answer is held back on its way.</summary>
     public double Held { get; init; }
+    /// <summary>The API server says when to try again.</summary>
+    public bool RetryAfter { get; init; }
 }
 
 sealed record Plan
@@ -62,6 +70,10 @@ sealed record Plan
     public PlannedAction[] Actions { get; init; } = [];
     public Faults Faults { get; init; } = new(0, 0, false);
     public int Operators { get; init; } = 1;
+    /// <summary>No request may be repeated all the time.</summary>
+    public bool Paced { get; init; }
+    /// <summary>A policy takes the operator's labels from pods, and never stops to.</summary>
+    public bool Unlabelled { get; init; }
     /// <summary>Those that the operators watch; an empty one: all.</summary>
     public string[] Namespaces { get; init; } = [""];
     /// <summary>From when on (seconds) RBAC forbids all in World.Namespace.</summary>
@@ -93,7 +105,7 @@ sealed record Plan
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
     static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
-        Trouble.LateAnswers];
+        Trouble.LateAnswers, Trouble.RetryAfter, Trouble.LabelPolicy, Trouble.Pace];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -127,6 +139,13 @@ sealed record Plan
         };
         if (Has(Trouble.Forbidden, seed)) plan = plan.Forbid(new Random(seed ^ Hash("other")));
         if (Has(Trouble.LateAnswers, seed)) plan = plan with { Faults = plan.Faults with { Held = 0.5 } };
+        if (Has(Trouble.RetryAfter, seed)) plan = plan with { Faults = plan.Faults with { RetryAfter = true } };
+        var policy = Has(Trouble.LabelPolicy, seed);
+        plan = plan with
+        {
+            Unlabelled = policy && new Random(seed ^ Hash("policy")).Next(2) == 0,
+            Paced = policy || Has(Trouble.RetryAfter, seed) || Has(Trouble.Pace, seed),
+        };
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
@@ -144,6 +163,11 @@ sealed record Plan
             {
                 Commits = random.Next(random.Next(3) > 0 ? 6 : 40), Length = random.NextDouble() * 3,
             }))
+            .Concat(Extra(seed, Trouble.RetryAfter, Deed.Overload, plan.Jobs.Length, (a, random) => a with
+            {
+                Length = random.NextDouble() * 60,
+            }))
+            .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
     }
@@ -199,8 +223,8 @@ sealed partial class World
     {
         var job = plan.Jobs[action.Job];
         var path = $"{InNamespace("omjobs", job.Namespace)}/{job.Name}";
-        var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "omjob") == job.Name
-            && p.Pod.Text("metadata", "labels", Labels.Type) == (action.Exit ? Labels.ExitHandler : Labels.Main));
+        var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "foreign") is null
+            && p.Pod.Name().StartsWith($"{job.Name}-{(action.Exit ? "exit" : "main")}", StringComparison.Ordinal));
         Note($"{action.Deed} {job.Name} {(action.Exit ? "exit" : "main")} {action.Length:0.0} s {action.Propagation}");
         switch (action.Deed)
         {
@@ -238,6 +262,8 @@ sealed partial class World
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
             case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
+            case Deed.Overload: (overloadUntil, overloadRetry) = (Ticks + In(action.Length), RetryAfter()); break;
+            case Deed.LabelPolicy: policyUntil = Ticks + In(action.Length); break;
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;

@@ -166,10 +166,24 @@ sealed class SimulatedOperator : ILogger
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {
-        var sent = new InFlight(this, request, world.Ticks);
-        Requests.Add(sent);
-        world.Sent(this, sent);
-        return sent.Answered;
+        var flight = new InFlight(this, request, world.Ticks);
+        Requests.Add(flight);
+        world.Sent(this, flight);
+        CheckPace(request);
+        return flight.Answered;
+    }
+
+    readonly Dictionary<string, Queue<long>> sent = []; // of each method and path, when
+
+    /// <summary>No request is repeated all the time: nothing changes as fast as that.</summary>
+    void CheckPace(OMJobs.Request request)
+    {
+        if (!world.Paced || request.Path.Contains("continue=")) return;
+        var what = $"{request.Method} {request.Path.Split('?')[0]}";
+        if (!sent.TryGetValue(what, out var times)) sent[what] = times = [];
+        times.Enqueue(world.Ticks);
+        while (times.Peek() < world.Ticks - 10 * TimeSpan.TicksPerSecond) times.Dequeue();
+        if (times.Count > 40) world.Violate($"{Name} sends {what} {times.Count} times within 10 s");
     }
 
     public void Deliver(InFlight request, Reply reply)

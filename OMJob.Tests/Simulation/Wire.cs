@@ -3,6 +3,7 @@
 
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.Json.Nodes;
 
 namespace OMJobs.Tests.Simulation;
 
@@ -10,13 +11,14 @@ using OMJobs.Sandbox;
 
 sealed partial class World
 {
-    long downUntil, quotaUntil, webhookUntil, forbiddenFrom;
+    long downUntil, quotaUntil, webhookUntil, overloadUntil, policyUntil, forbiddenFrom;
+    TimeSpan? overloadRetry;
 
     readonly List<(bool Exit, long From, long Until)> spoiled = [];
 
     void EndWindows()
     {
-        downUntil = quotaUntil = webhookUntil = 0;
+        downUntil = quotaUntil = webhookUntil = overloadUntil = policyUntil = 0;
         foreach (ref var window in CollectionsMarshal.AsSpan(spoiled))
             window.Until = Math.Min(window.Until, Ticks);
     }
@@ -69,9 +71,9 @@ sealed partial class World
             request.Reply = new Reply(0, []) { Fault = "connection refused" };
             return;
         }
-        if (request.Fate == Fate.Failed)
+        if (request.Fate == Fate.Failed || Ticks < overloadUntil)
         {
-            request.Reply = Failure();
+            request.Reply = request.Fate == Fate.Failed ? Failure() : Busy(overloadRetry);
             return;
         }
         var reply = Handle(request);
@@ -86,14 +88,20 @@ sealed partial class World
 
     Reply Failure() => Random.Next(7) switch
     {
-        0 => Refusal(429, "TooManyRequests", "too many requests, please try again later"),
+        0 => Busy(RetryAfter()),
         1 => Refusal(500, "InternalError", "etcdserver: leader changed"),
-        2 => Refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
+        2 => Refusal(503, "ServiceUnavailable", "apiserver is shutting down") with { RetryAfter = RetryAfter() },
         3 => Refusal(504, "Timeout", "request did not complete within requested timeout"),
         4 => Refusal(401, "Unauthorized", "Unauthorized"),
         5 => new Reply(404, "404 page not found"u8.ToArray()),
         _ => new Reply(0, []) { Fault = "connection refused" },
     };
+
+    Reply Busy(TimeSpan? retryAfter) =>
+        Refusal(429, "TooManyRequests", "too many requests, please try again later") with { RetryAfter = retryAfter };
+
+    TimeSpan? RetryAfter() => !plan.Faults.RetryAfter ? null
+        : TimeSpan.FromSeconds(Random.Next(4) switch { 0 => 0, 1 => 1, 2 => 30, _ => 86400 });
 
     Reply Refusal(int code, string? reason, string message, string details = "{}") =>
         new(code, Encoding.UTF8.GetBytes($$"""
@@ -148,7 +156,7 @@ sealed partial class World
         if (removes && path.Contains("/pods/") && !ServingLate)
             Oracle.SeeRemoval(path[(path.LastIndexOf('/') + 1)..], sent.Method == HttpMethod.Patch);
         var response = Store.Handle(OMJobs.Sandbox.Request.To(
-            sent.Method.Method, path, sent.Body, sent.MediaType));
+            sent.Method.Method, path, Admit(sent), sent.MediaType));
         Serving = null;
         request.Told = response.Items ?? [response.Body];
         if (response.Watch is { } watcher)
@@ -158,6 +166,19 @@ sealed partial class World
             return new Reply(200, []);
         }
         return new Reply(response.Code, response.Bytes()) { Date = Date };
+    }
+
+    /// <summary>The body as a policy leaves it, which takes the operator's labels from each pod that is written.</summary>
+    byte[]? Admit(OMJobs.Request sent)
+    {
+        if (sent.Body is not { } body || !sent.Path.Contains("/pods") || sent.Method == HttpMethod.Delete
+            || !(plan.Unlabelled || Ticks < policyUntil)) return sent.Body;
+        var changed = (JsonObject)Json.Parse(body)!;
+        var labels = changed.Child("metadata").Child("labels");
+        foreach (var name in (string[])[Labels.Job, Labels.Name, Labels.Type, Labels.Uid])
+            if (sent.Method == HttpMethod.Post) labels.Remove(name);
+            else labels[name] = null;
+        return changed.Bytes();
     }
 
     /// <summary>A list in small pages, or from the past.</summary>

@@ -53,6 +53,7 @@ sealed partial class World
     public TimeSpan ClockJumps { get; private set; }
     public Clocks Clocks => plan.Clocks;
     public string[] Namespaces => plan.Namespaces;
+    public bool Paced => plan.Paced;
     public Store Store { get; }
     public Nodes Nodes { get; }
     public Oracle Oracle { get; }
@@ -210,8 +211,10 @@ sealed partial class World
         if (planned.TryPeek(out var next) && (commits >= next.Commits || Ticks >= In(next.Seconds)))
             candidates.Add((2, Candidate.Planned, null, null));
         foreach (var stray in strays) candidates.Add((1, Candidate.Stray, null, stray));
-        if (!Calm && plan.Faults.Rate > 0 && operators.Count > 0) candidates.Add((1, Candidate.Fault, null, null));
-        candidates.Add((plan.Ordered || Calm ? 0 : 2, Candidate.Time, null, null));
+        if (!Calm && plan.Faults.Rate > 0 && operators.Count > 0 && Ticks >= overloadUntil)
+            candidates.Add((1, Candidate.Fault, null, null));
+        // While the API server refuses all at once nothing takes time: whoever does not wait goes round and round.
+        candidates.Add((plan.Ordered || Calm || Ticks < overloadUntil ? 0 : 2, Candidate.Time, null, null));
     }
 
     (Candidate What, SimulatedOperator? Op, object? Item) Pick()
