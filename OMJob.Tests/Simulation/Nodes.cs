@@ -26,6 +26,10 @@ sealed record Life
     public double Stop { get; init; } = 1;
     public int StopCode { get; init; } = 143;
     public double Sidecar { get; init; } = 5;
+    /// <summary>How far its node's clock is ahead of the server's.</summary>
+    public double Clock { get; init; }
+    /// <summary>From a change to the kubelet's report of it; what changes in between is never reported.</summary>
+    public double Report { get; init; }
 
     public static Life Random(Random random) => new()
     {
@@ -35,10 +39,28 @@ sealed record Life
         Run = random.NextDouble() * (random.Next(4) == 0 ? 40 : 4),
         Code = random.Next(3) switch { 0 => 1 + random.Next(255), _ => 0 },
         Reason = random.Next(4) == 0 ? "OOMKilled" : null,
-        Stop = random.NextDouble() * 5,
+        Stop = 1 + random.NextDouble() * 4,
         StopCode = random.Next(2) * 143,
         Sidecar = random.NextDouble() * 30,
     };
+
+    /// <summary>G21: it stops within the second, its node's clock is off, its kubelet takes its time.</summary>
+    public Life Rough(Random random)
+    {
+        var quick = random.Next(3) == 0;
+        return this with
+        {
+            Stop = quick ? random.NextDouble() : Stop,
+            StopCode = quick && random.Next(3) > 0 ? 0 : StopCode,
+            Clock = random.Next(6) switch
+            {
+                0 or 1 => random.NextDouble() * 2 - 1,
+                2 => random.NextDouble() * 120 - 60,
+                _ => 0,
+            },
+            Report = random.Next(4) == 0 ? random.NextDouble() * 2 : 0,
+        };
+    }
 }
 
 /// <summary>A pod and its container; the container is as it is, whatever the API server knows of it.</summary>
@@ -52,7 +74,10 @@ sealed class Hosted(JsonObject pod, Life life, long since)
     public DateTimeOffset? Started { get; set; }
     public (int Code, string Reason, DateTimeOffset? Finished)? Terminated { get; set; }
     public bool Waiting => !Running && Terminated is null;
-    public bool Said { get; set; } // the container's state is in the status
+    /// <summary>Somebody stopped it; it did not end of itself.</summary>
+    public bool Stopped { get; set; }
+    /// <summary>When the kubelet reports what has changed; null: nothing has.</summary>
+    public long? Report { get; set; }
     public bool SidecarRuns { get; set; }
     public bool PhaseSaid { get; set; }
     public (string Reason, string Message)? Failure { get; set; }
@@ -64,6 +89,8 @@ sealed class Hosted(JsonObject pod, Life life, long since)
     public bool Scheduled => Pod.Text("spec", "nodeName") is not null;
     public string Path => $"/api/v1/namespaces/{Pod.Text("metadata", "namespace")}/pods/{Pod.Name()}";
     public long Grace => Pod.Long("metadata", "deletionGracePeriodSeconds") ?? 0;
+    /// <summary>A kubelet leaves no container less than two seconds from SIGTERM to SIGKILL.</summary>
+    public long Patience => Math.Max(Grace, 2);
 }
 
 sealed class Nodes(World world)
@@ -71,7 +98,7 @@ sealed class Nodes(World world)
     readonly Dictionary<string, Hosted> pods = [];
 
     public IEnumerable<Hosted> Pods => pods.Values;
-    public bool IsRunning(string uid) => pods.TryGetValue(uid, out var pod) && pod.Running;
+    public Hosted this[string uid] => pods[uid];
 
     public void See(Change change)
     {
@@ -91,10 +118,17 @@ sealed class Nodes(World world)
         if (pod.Lost) return null;
         if (!pod.Scheduled)
             return pod.Deleting || life.Ending == Ending.NeverScheduled ? null : pod.Since + In(life.Schedule);
-        if (!pod.Said) return pod.Since;
+        var next = Next(pod);
+        return next is null || pod.Report < next ? pod.Report : next;
+    }
+
+    /// <summary>When something happens to the pod's containers, or the kubelet lets the pod go.</summary>
+    static long? Next(Hosted pod)
+    {
+        var life = pod.Life;
         if (pod.Deleting)
-            return !pod.Running && !pod.SidecarRuns ? pod.Grace > 0 ? pod.Since : null
-                : pod.Signalled is { } at ? at + In(Math.Min(pod.Life.Stop, pod.Grace)) : pod.Since;
+            return !pod.Running && !pod.SidecarRuns ? pod.Grace > 0 && pod.Report is null ? pod.Since : null
+                : pod.Signalled is { } at ? at + In(Math.Min(life.Stop, pod.Patience)) : pod.Since;
         if (pod.Waiting)
             return pod.Failure is not null || life.Ending == Ending.NeverPulled ? null : pod.Since + In(life.Start);
         if (pod.Running)
@@ -110,26 +144,26 @@ sealed class Nodes(World world)
     {
         var life = pod.Life;
         if (!pod.Scheduled) Bind(pod);
-        else if (!pod.Said) Say(pod);
+        else if (pod.Report <= world.Ticks) Say(pod);
         else if (pod.Deleting) Stop(pod);
         else if (pod.Waiting) Start(pod);
         else if (pod.Running)
         {
             var overdue = pod.Pod.Long("spec", "activeDeadlineSeconds") is { } most && most < life.Run;
             if (overdue) pod.Failure = ("DeadlineExceeded", "Pod was active on the node longer than the deadline");
-            if (overdue) Terminate(pod, life.StopCode, "Error");
+            if (overdue) Terminate(pod, life.StopCode, "Error", stopped: true);
             else Finish(pod);
         }
         else
         {
             pod.SidecarRuns = false;
-            Say(pod);
+            Tell(pod);
         }
     }
 
     void Bind(Hosted pod)
     {
-        pod.Since = world.Ticks;
+        (pod.Since, pod.Report) = (world.Ticks, world.Ticks);
         world.Ask("POST", pod.Path + "/binding", new JsonObject
         {
             ["metadata"] = new JsonObject { ["name"] = pod.Pod.Name() },
@@ -143,10 +177,10 @@ sealed class Nodes(World world)
         if (pod.Life.Ending == Ending.RefusedByKubelet) pod.Failure = ("OutOfcpu", "Node didn't have enough resource");
         else
         {
-            (pod.Running, pod.Started) = (true, world.Now);
+            (pod.Running, pod.Started) = (true, Clock(pod));
             pod.SidecarRuns = pod.Life.Ending == Ending.Sidecar;
         }
-        Say(pod);
+        Tell(pod);
     }
 
     void Finish(Hosted pod)
@@ -156,22 +190,22 @@ sealed class Nodes(World world)
         {
             // Old kubelets: the phase says that the pod has failed, the container runs for a few seconds more.
             (pod.PhaseSaid, pod.Failure, pod.Since) = (true, ("Evicted", "The node was low on memory"), world.Ticks);
-            if (life.Ending == Ending.PhaseOnly) pod.Lost = true;
             Say(pod);
+            pod.Lost = life.Ending == Ending.PhaseOnly;
             return;
         }
-        if (early) Terminate(pod, 137, "Error");
+        if (early) Terminate(pod, 137, "Error", stopped: true);
         else if (life.Ending == Ending.Evicted)
         {
             pod.Failure = ("Evicted", "The node was low on resource: memory");
-            Terminate(pod, life.StopCode, "Error");
+            Terminate(pod, life.StopCode, "Error", stopped: true);
         }
         else if (life.Ending == Ending.NodeShutdown)
         {
             pod.Failure = ("Terminated", "Pod was terminated in response to imminent node shutdown.");
-            Terminate(pod, life.StopCode, life.StopCode == 0 ? "Completed" : "Error");
+            Terminate(pod, life.StopCode, life.StopCode == 0 ? "Completed" : "Error", stopped: true);
         }
-        else Terminate(pod, life.Code, life.Code == 0 ? "Completed" : life.Reason ?? "Error");
+        else Terminate(pod, life.Code, life.Code == 0 ? "Completed" : life.Reason ?? "Error", stopped: false);
     }
 
     void Stop(Hosted pod)
@@ -181,29 +215,40 @@ sealed class Nodes(World world)
             {
                 ["gracePeriodSeconds"] = 0, ["preconditions"] = new JsonObject { ["uid"] = pod.Pod.Uid() },
             });
-        else if (pod.Signalled is null && pod.Grace > 0) pod.Signalled = world.Ticks;
+        else if (pod.Signalled is null) pod.Signalled = world.Ticks;
         else
         {
             pod.SidecarRuns = false;
-            var code = pod.Life.Stop < pod.Grace ? pod.Life.StopCode : 137;
-            if (pod.Running) Terminate(pod, code, code == 0 ? "Completed" : "Error");
-            else Say(pod);
+            var code = pod.Life.Stop < pod.Patience ? pod.Life.StopCode : 137;
+            if (pod.Running) Terminate(pod, code, code == 0 ? "Completed" : "Error", stopped: true);
+            else Tell(pod);
         }
     }
 
-    void Terminate(Hosted pod, int code, string reason)
+    void Terminate(Hosted pod, int code, string reason, bool stopped)
     {
-        (pod.Running, pod.Terminated, pod.Since) = (false, (code, reason, world.Now), world.Ticks);
-        Say(pod);
+        (pod.Running, pod.Terminated, pod.Since) = (false, (code, reason, Clock(pod)), world.Ticks);
+        pod.Stopped = stopped;
+        Tell(pod);
     }
+
+    /// <summary>The time by the pod's node.</summary>
+    DateTimeOffset Clock(Hosted pod) => world.Now.AddSeconds(pod.Life.Clock);
 
     /// <summary>The node is gone and with it all that ran there; the API server does not learn of it.</summary>
     public static void Lose(Hosted pod) => pod.Lost = true;
 
+    /// <summary>Something has changed: the status will say so, at once or in a while.</summary>
+    void Tell(Hosted pod)
+    {
+        pod.Report ??= world.Ticks + In(pod.Life.Report);
+        if (pod.Report <= world.Ticks) Say(pod);
+    }
+
     /// <summary>Writes the status as it is now.</summary>
     void Say(Hosted pod)
     {
-        pod.Said = true;
+        pod.Report = null;
         var main = new JsonObject();
         if (pod.Running) main["running"] = new JsonObject { ["startedAt"] = Json.Time(pod.Started!.Value) };
         else if (pod.Terminated is { } end)

@@ -11,6 +11,7 @@ sealed class JobRecord(JsonObject job)
 {
     public string Uid { get; } = job.Uid();
     public string Name { get; } = job.Name();
+    public DateTimeOffset Created { get; } = Json.ReadTime(job.Text("metadata", "creationTimestamp"))!.Value;
     public JsonObject Last { get; set; } = job;
     public bool Gone { get; set; }
     public bool HasExit { get; } = job.At("spec", "exitHandlerSpec") is not null;
@@ -22,18 +23,24 @@ sealed class JobRecord(JsonObject job)
     public bool Deleting => Last.At("metadata", "deletionTimestamp") is not null;
 }
 
-sealed class PodRecord(JsonObject pod, bool main)
+sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
 {
+    /// <summary>What really runs, whatever is told of it.</summary>
+    public Hosted Hosted => hosted;
     public string Uid { get; } = pod.Uid();
     public string Name { get; } = pod.Name();
     public bool IsMain => main;
     public bool Stray { get; init; }
+    /// <summary>It came late, and under a name that status did not ask for by then.</summary>
+    public bool Unasked { get; init; }
     public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
     public JsonObject Last { get; set; } = pod;
     public bool Gone { get; set; }
     /// <summary>Each end that a version of the pod told: an exit code, or none.</summary>
     public HashSet<long> Ends { get; } = [];
     public const long NoCode = long.MinValue;
+    /// <summary>A version of it said that it was being deleted and that main ran.</summary>
+    public bool ShownStopping { get; set; }
     /// <summary>World.Ticks at the first of them.</summary>
     public long? OverSince { get; set; }
     /// <summary>Since when the phase was over while main was said to run.</summary>
@@ -87,6 +94,7 @@ sealed class Oracle(World world)
         if (!pods.TryGetValue(uid, out var record)) return;
         record.Last = pod;
         record.Gone = change.After is null;
+        record.ShownStopping |= IsStopping(pod);
         if (Judge(pod) is { } end && record.Ends.Add(end)) record.OverSince ??= world.Ticks;
         var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed"
             && StateOfMain(pod).At("running") is not null;
@@ -100,6 +108,9 @@ sealed class Oracle(World world)
     static JsonNode? StateOfMain(JsonObject pod) =>
         pod.Items("status", "containerStatuses").FirstOrDefault(c => c.Text("name") == "main").At("state");
 
+    public static bool IsStopping(JsonObject pod) =>
+        pod.At("metadata", "deletionTimestamp") is not null && StateOfMain(pod).At("running") is not null;
+
     /// <summary>The end that a pod's state tells (DESIGN): an exit code or NoCode; null while it is not over.</summary>
     static long? Judge(JsonObject pod)
     {
@@ -108,7 +119,7 @@ sealed class Oracle(World world)
         if (main.Long("terminated", "exitCode") is { } code)
         {
             var finished = Json.ReadTime(main.Text("terminated", "finishedAt"));
-            var stopped = finished is null || finished > requested || pod.Text("status", "reason") is not null
+            var stopped = finished is null || finished >= requested || pod.Text("status", "reason") is not null
                 || pod.Items("status", "conditions").Any(c => c.Text("type") == "DisruptionTarget");
             return code == 0 && stopped ? PodRecord.NoCode : code;
         }
@@ -133,6 +144,25 @@ sealed class Oracle(World world)
 
     bool MayBeLost(PodRecord pod) => AtMost > pod.LostAfter;
 
+    /// <summary>
+    /// Whether a process may take this for the pod's end, by what its container did: never another code than its own,
+    /// nor success of one that was stopped, unless its node's clock says otherwise and nothing the process saw does.
+    /// None, where it ended of itself, only with a reason to doubt that.
+    /// </summary>
+    bool MayTell(PodRecord pod, long? code)
+    {
+        var (stopped, end) = (pod.Hosted.Stopped, pod.Hosted.Terminated?.Code);
+        if (code is null)
+            return pod.Ends.Contains(PodRecord.NoCode) || pod.Gone || MayBeLost(pod) || pod.PhaseOver is not null
+                || (end == 0 && (stopped || pod.ShownStopping));
+        return code == end && (code != 0 || !stopped || (pod.Ends.Contains(0) && !SawStopping(pod)));
+    }
+
+    /// <summary>The process whose request is served had seen it run while it was being deleted.</summary>
+    bool SawStopping(PodRecord pod) =>
+        world.Serving is { By: { } writer } request && writer.Stopping.GetValueOrDefault(pod.Uid, int.MaxValue)
+            < request.Number;
+
     JobRecord? JobOf(JsonObject pod)
     {
         var owner = pod.Items("metadata", "ownerReferences").FirstOrDefault(o => o.IsTrue("controller")).Text("uid");
@@ -143,9 +173,12 @@ sealed class Oracle(World world)
     void Created(JsonObject pod)
     {
         if (JobOf(pod) is not { } job) return;
-        var main = pod.Text("metadata", "labels", Labels.Type) == Labels.Main;
+        var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
-        var record = pods[pod.Uid()] = new PodRecord(pod, main) { Stray = stray };
+        var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
+        {
+            Stray = stray, Unasked = stray && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
+        };
         if (main)
         {
             // Created while it was let go as one that had not started (two operators): it is a stray.
@@ -162,7 +195,7 @@ sealed class Oracle(World world)
     {
         var running = job.Pods.Find(p => p.IsMain && !IsOver(p));
         if (running is not null) world.Violate($"{exit.Name()} was created while {running.Name} was not over");
-        var real = job.Pods.Find(p => p.IsMain && world.Nodes.IsRunning(p.Uid) && !MayBeLost(p) && p.PhaseOver is null);
+        var real = job.Pods.Find(p => p.IsMain && p.Hosted.Running && !MayBeLost(p) && p.PhaseOver is null);
         if (real is not null) world.Violate($"{exit.Name()} was created while {real.Name} really ran");
         var env = exit.Items("spec", "containers").First().Items("env").Last();
         var told = (env.Text("name"), env.Text("value"));
@@ -170,6 +203,7 @@ sealed class Oracle(World world)
             world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
         // G12: another attempt only after the one before has failed, or may have.
         var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
+            && p is { Hosted.Stopped: false, ShownStopping: false }
             && JobOf(p.Last) == job // one that lost owner and labels, both, is nobody's
             && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline); // then it may not have been seen yet
         if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
@@ -177,7 +211,7 @@ sealed class Oracle(World world)
         if (other is not null) world.Violate($"two pods are called {exit.Name()}");
     }
 
-    /// <summary>The recorded exit code is one that the main pod told, or none where it told none.</summary>
+    /// <summary>The recorded exit code is the main container's, or none where it did not end of itself.</summary>
     void CheckVerdict(JobRecord job)
     {
         if (world.WayOut(job.Last)) return;
@@ -185,14 +219,14 @@ sealed class Oracle(World world)
         if (mains.Count == 0)
         {
             if (job.Code is not null) world.Violate($"OMJob {job.Name} has an exit code without a main pod");
+            CheckRefused(job, exit: false, TimeSpan.FromMinutes(1));
             return;
         }
         if (mains.TrueForAll(p => !IsOver(p))) world.Violate($"OMJob {job.Name}: its main pod is not over");
-        var told = mains.Exists(p => p.Ends.Contains(job.Code ?? PodRecord.NoCode));
-        var unseen = job.Code is null && mains.Exists(p => p.Gone || MayBeLost(p) || p.PhaseOver is not null);
-        if (!told && !unseen)
-            world.Violate($"OMJob {job.Name}: exit code {job.Code} is recorded, its main pod told "
-                + string.Join(" ", mains.SelectMany(m => m.Ends)));
+        if (mains.Exists(p => MayTell(p, job.Code))) return;
+        foreach (var (code, stopped) in mains.Select(m => (m.Hosted.Terminated?.Code, m.Hosted.Stopped)))
+            world.Violate($"OMJob {job.Name}: exit code {job.Code} is recorded, its main container ended with {code}"
+                + (stopped ? ", for it was stopped" : ", of itself"));
     }
 
     /// <summary>It ended as it must: the handler ran, or its attempts are used up, or it could never be.</summary>
@@ -206,15 +240,32 @@ sealed class Oracle(World world)
                 world.Violate($"OMJob {job.Name} {job.Phase} with exit code {job.Code}");
             return;
         }
-        var handled = job.Pods.Exists(p => !p.IsMain && p.Ends.Contains(0));
+        var handled = job.Pods.Exists(p => !p.IsMain && p.Ends.Contains(0) && MayTell(p, 0));
         if (job.Phase == "Succeeded" && !(handled && job.Code == 0))
             world.Violate($"OMJob {job.Name} succeeded with exit code {job.Code}, handled: {handled}");
-        if (job.Phase == "Succeeded" || world.WayOut(job.Last) || message.Contains("cannot be created")) return;
-        var named = job.Last.Text("status", "exitHandlerPodName")!;
-        var attempt = int.TryParse(named[(named.LastIndexOf('-') + 1)..], out var n) ? n : 1;
+        if (job.Phase == "Succeeded" || world.WayOut(job.Last)) return;
+        if (message.Contains("handler cannot be created"))
+        {
+            var (deadline, minute) = (world.Clocks.ExitHandlerDeadline, TimeSpan.FromMinutes(1));
+            CheckRefused(job, exit: true, job.Deleting && deadline > minute ? minute : deadline);
+            return;
+        }
+        // H9: by the pods that there really were, not by the number in a name, which somebody else's pod may use up.
+        var attempt = job.Pods.Where(p => p is { IsMain: false, Unasked: false }).DistinctBy(p => p.Name).Count();
         var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit") ?? world.Clocks.ExitHandlerRetries);
-        if ((handled && job.Code != 0) || (attempt >= attempts && job.Pods.Exists(p => !p.IsMain))) return;
-        world.Violate($"OMJob {job.Name} failed at {named} of {attempts} attempts: {message}");
+        if ((handled && job.Code != 0) || attempt >= attempts) return;
+        world.Violate($"OMJob {job.Name} failed after {attempt} of {attempts} attempts: {message}");
+    }
+
+    /// <summary>G15: a pod is given up that can never be, or that was refused as invalid for so long.</summary>
+    void CheckRefused(JobRecord job, bool exit, TimeSpan least)
+    {
+        var spec = job.Last.At("spec", exit ? "exitHandlerSpec" : "mainPodSpec");
+        if (spec.Items("env").Any(e => e.Text("name") == Plan.NoName)) return;
+        var refused = world.SpoiledFor(exit);
+        if (refused + world.ClockJumps < least - TimeSpan.FromSeconds(2))
+            world.Violate($"OMJob {job.Name}: its {(exit ? "exit handler" : "main pod")} is given up, "
+                + $"which was refused for {refused.TotalSeconds:0} s");
     }
 
     /// <summary>What is still there that should not be once all is over (F1); pods without owner stay (G20).</summary>
@@ -222,6 +273,14 @@ sealed class Oracle(World world)
         jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]}")
             .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last))).Select(
                 p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+
+    /// <summary>Nothing has been wrong in that namespace for long: its OMJobs from before then have ended.</summary>
+    public void CheckEnded(string ns, DateTimeOffset before)
+    {
+        foreach (var job in jobs.Values.Where(j => j is { Gone: false, Finished: false } && j.Created < before
+            && j.Last.Text("metadata", "namespace") == ns))
+            world.Violate($"OMJob {ns}/{job.Name} has not ended, and nothing is wrong in its namespace");
+    }
 
     static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 

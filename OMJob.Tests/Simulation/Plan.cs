@@ -12,6 +12,29 @@ enum Deed
 {
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
+    // From here on only where a kind of Trouble asks for it.
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy,
+}
+
+/// <summary>What a whole history has or has not, whatever else is done in it.</summary>
+enum Trouble
+{
+    /// <summary>Containers that stop within the second, nodes' clocks that are off, kubelets that report late.</summary>
+    NodeClocks,
+    /// <summary>Admission makes pods what they may not be, for a while: a LimitRange, an injector.</summary>
+    SpoiledPods,
+    /// <summary>Somebody else's pods have the names of exit pods for long.</summary>
+    ForeignExits,
+    /// <summary>Of two namespaces that are watched by name one is forbidden, until long after all else is over.</summary>
+    Forbidden,
+    /// <summary>Answers come seconds after what they tell, and names are taken again at once.</summary>
+    LateAnswers,
+    /// <summary>Refusals that say when to come again: at once, or tomorrow.</summary>
+    RetryAfter,
+    /// <summary>A policy takes the operator's labels from pods.</summary>
+    LabelPolicy,
+    /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
+    Pace,
 }
 
 /// <summary>A deed, done after so many writes or so many seconds, whichever comes first.</summary>
@@ -20,14 +43,24 @@ sealed record PlannedAction(Deed Deed, int Commits, double Seconds)
     /// <summary>Which of the jobs, and of its pods main (false) or the exit pod.</summary>
     public int Job { get; init; }
     public bool Exit { get; init; }
+    public int Attempt { get; init; } = 1;
     public string? Propagation { get; init; }
     public double Length { get; init; }
 }
 
-sealed record JobPlan(string Name, JsonObject Body);
+sealed record JobPlan(string Name, JsonObject Body)
+{
+    public string Namespace { get; init; } = World.Namespace;
+}
 
 /// <summary>How likely a request fails, and a list or watch comes from the past.</summary>
-sealed record Faults(double Rate, double Stale, bool SmallPages);
+sealed record Faults(double Rate, double Stale, bool SmallPages)
+{
+    /// <summary>How likely an answer is held back on its way.</summary>
+    public double Held { get; init; }
+    /// <summary>The API server says when to try again.</summary>
+    public bool RetryAfter { get; init; }
+}
 
 sealed record Plan
 {
@@ -37,6 +70,14 @@ sealed record Plan
     public PlannedAction[] Actions { get; init; } = [];
     public Faults Faults { get; init; } = new(0, 0, false);
     public int Operators { get; init; } = 1;
+    /// <summary>No request may be repeated all the time.</summary>
+    public bool Paced { get; init; }
+    /// <summary>A policy takes the operator's labels from pods, and never stops to.</summary>
+    public bool Unlabelled { get; init; }
+    /// <summary>Those that the operators watch; an empty one: all.</summary>
+    public string[] Namespaces { get; init; } = [""];
+    /// <summary>From when on (seconds) RBAC forbids all in World.Namespace.</summary>
+    public double? ForbiddenFrom { get; init; }
     /// <summary>What can happen happens in a fixed order, time passes last.</summary>
     public bool Ordered { get; init; }
     public required Func<string, Life> LifeOf { get; init; }
@@ -62,12 +103,25 @@ sealed record Plan
         });
     }
 
+    /// <summary>Trouble that the operator does not withstand yet.</summary>
+    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
+        Trouble.LateAnswers, Trouble.RetryAfter, Trouble.LabelPolicy, Trouble.Pace];
+
+    /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
+    static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
+        ? [.. named.Split(',').Select(Enum.Parse<Trouble>)] : null;
+
+    /// <summary>Whether a history has that trouble; which of the others it has makes no difference to it.</summary>
+    static bool Has(Trouble trouble, int seed) => new Random(seed ^ Hash($"{trouble}")) is var random
+        && (Only is null ? !Off.Contains(trouble) && random.Next(8) == 0
+            : Only.Contains(trouble) && random.Next(2) == 0);
+
     /// <summary>A history's plan. Each seed has its own few kinds of trouble, or they would hide one another.</summary>
     /// <param name="seed">All follows from it.</param>
     /// <param name="among">What may be done; all, if nothing is named.</param>
     public static Plan Draw(int seed, params Deed[] among)
     {
-        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d > Deed.CreateJob)];
+        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
         var random = new Random(seed ^ 0x5eed);
         double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
         var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
@@ -77,15 +131,62 @@ sealed record Plan
             Faults = new(Often(2, 0.3), Often(2, 0.5), random.Next(3) == 0),
             Operators = random.Next(4) == 0 ? 2 : 1,
             // A pod's life depends on its name, not on when it is created: so a history can be compared with another.
-            LifeOf = name => Life.Random(new Random(seed ^ Hash(name))),
+            LifeOf = name =>
+            {
+                var random = new Random(seed ^ Hash(name));
+                return Has(Trouble.NodeClocks, seed) ? Life.Random(random).Rough(random) : Life.Random(random);
+            },
+        };
+        if (Has(Trouble.Forbidden, seed)) plan = plan.Forbid(new Random(seed ^ Hash("other")));
+        if (Has(Trouble.LateAnswers, seed)) plan = plan with { Faults = plan.Faults with { Held = 0.5 } };
+        if (Has(Trouble.RetryAfter, seed)) plan = plan with { Faults = plan.Faults with { RetryAfter = true } };
+        var policy = Has(Trouble.LabelPolicy, seed);
+        plan = plan with
+        {
+            Unlabelled = policy && new Random(seed ^ Hash("policy")).Next(2) == 0,
+            Paced = policy || Has(Trouble.RetryAfter, seed) || Has(Trouble.Pace, seed),
         };
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
             .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
                 .Select(_ => Action(deeds[random.Next(deeds.Length)], plan.Jobs.Length, random)))
+            .Concat(Extra(seed, Trouble.SpoiledPods, Deed.SpoilPods, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(15), Exit = random.Next(2) == 0, Length = random.NextDouble() * 150,
+            }))
+            .Concat(Extra(seed, Trouble.ForeignExits, Deed.ForeignExits, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(20), Length = 20 + random.NextDouble() * 300, Attempt = random.Next(1, 4),
+            }))
+            .Concat(Extra(seed, Trouble.LateAnswers, Deed.Recreate, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(random.Next(3) > 0 ? 6 : 40), Length = random.NextDouble() * 3,
+            }))
+            .Concat(Extra(seed, Trouble.RetryAfter, Deed.Overload, plan.Jobs.Length, (a, random) => a with
+            {
+                Length = random.NextDouble() * 60,
+            }))
+            .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
+    }
+
+    Plan Forbid(Random random) => this with
+    {
+        Jobs = [Jobs[0], Job("job-1", s => Vary(s, random)) with { Namespace = World.OtherNamespace }],
+        Namespaces = [World.Namespace, World.OtherNamespace],
+        ForbiddenFrom = random.Next(2) * random.NextDouble() * 60,
+    };
+
+    /// <summary>One or two more deeds where the history has that trouble.</summary>
+    static IEnumerable<PlannedAction> Extra(
+        int seed, Trouble trouble, Deed deed, int jobs, Func<PlannedAction, Random, PlannedAction>? change = null)
+    {
+        if (!Has(trouble, seed)) return [];
+        var random = new Random(seed ^ Hash($"{deed}"));
+        return Enumerable.Range(0, random.Next(1, 3)).Select(_ => Action(deed, jobs, random))
+            .Select(a => change?.Invoke(a, random) ?? a);
     }
 
     static PlannedAction Action(Deed deed, int jobs, Random random) => new(deed, random.Next(45), random.Next(1, 200))
@@ -108,7 +209,9 @@ sealed record Plan
 
     /// <summary>G15: a pod that can never be.</summary>
     public static void Spoil(JsonNode? podSpec) =>
-        podSpec?["env"]!.AsArray().Add(Json.Object("""{"name": "no name", "value": "v"}"""));
+        podSpec?["env"]!.AsArray().Add(Json.Object($$"""{"name": "{{NoName}}", "value": "v"}"""));
+
+    public const string NoName = "no name";
 
     /// <summary>The same in every process, unlike string.GetHashCode.</summary>
     static int Hash(string text) => text.Aggregate(17, (hash, c) => unchecked(hash * 31 + c));
@@ -119,9 +222,9 @@ sealed partial class World
     void Do(PlannedAction action)
     {
         var job = plan.Jobs[action.Job];
-        var path = $"{InNamespace("omjobs")}/{job.Name}";
-        var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "omjob") == job.Name
-            && p.Pod.Text("metadata", "labels", Labels.Type) == (action.Exit ? Labels.ExitHandler : Labels.Main));
+        var path = $"{InNamespace("omjobs", job.Namespace)}/{job.Name}";
+        var pod = Nodes.Pods.FirstOrDefault(p => p.Pod.Text("metadata", "labels", "foreign") is null
+            && p.Pod.Name().StartsWith($"{job.Name}-{(action.Exit ? "exit" : "main")}", StringComparison.Ordinal));
         Note($"{action.Deed} {job.Name} {(action.Exit ? "exit" : "main")} {action.Length:0.0} s {action.Propagation}");
         switch (action.Deed)
         {
@@ -132,6 +235,12 @@ sealed partial class World
                 // H9: the same name again; not where an orphan without labels may have the pod's name for ever.
                 if (action is { Length: > 100, Propagation: not "Orphan" }) After(5, () => CreateJob(job));
                 break;
+            case Deed.Recreate when action.Exit && pod is not null:
+                Ask("DELETE", pod.Path, AtOnce());
+                Occupy(job, "exit", action.Length);
+                break;
+            case Deed.Recreate when plan.Cron is { } cron: Recreate("cronomjobs", Namespace, cron, action.Length); break;
+            case Deed.Recreate: Recreate("omjobs", job.Namespace, job.Body, action.Length); break;
             case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
             case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, AtOnce()); break;
             case Deed.StripLabels when pod is not null: Change(pod, "labels"); break;
@@ -144,10 +253,17 @@ sealed partial class World
                     """));
                 Ask("DELETE", pod.Path);
                 break;
-            case Deed.ForeignPod: Occupy(job.Name + (action.Exit ? "-exit" : "-main"), action.Length); break;
-            case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{Namespace}"); break;
+            case Deed.ForeignPod: Occupy(job, "main", action.Length); break;
+            case Deed.ForeignExits:
+                for (var n = action.Attempt; n > 0; n--)
+                    Occupy(job, n == 1 ? "exit" : $"exit-{n}", action.Length);
+                break;
+            case Deed.DeleteNamespace: Ask("DELETE", $"/api/v1/namespaces/{job.Namespace}"); break;
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
+            case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
+            case Deed.Overload: (overloadUntil, overloadRetry) = (Ticks + In(action.Length), RetryAfter()); break;
+            case Deed.LabelPolicy: policyUntil = Ticks + In(action.Length); break;
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
@@ -159,6 +275,16 @@ sealed partial class World
                 break;
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
         }
+    }
+
+    readonly Dictionary<string, Action> onceGone = []; // by plural and key
+
+    /// <summary>H9: deleted, and created again as soon as it has gone.</summary>
+    void Recreate(string plural, string ns, JsonObject body, double after)
+    {
+        var key = $"{plural} {ns}/{body.Name()}";
+        onceGone[key] = () => After(after, () => Ask("POST", InNamespace(plural, ns), body));
+        if (!Ask("DELETE", $"{InNamespace(plural, ns)}/{body.Name()}").Ok) onceGone.Remove(key);
     }
 
     static JsonObject AtOnce() => new() { ["gracePeriodSeconds"] = 0 };
@@ -188,9 +314,9 @@ sealed partial class World
     }
 
     /// <summary>D2: somebody else's pod has the name for a while.</summary>
-    void Occupy(string name, double seconds)
+    void Occupy(JobPlan job, string suffix, double seconds)
     {
-        var path = $"/api/v1/namespaces/{Namespace}/pods";
+        var (path, name) = ($"/api/v1/namespaces/{job.Namespace}/pods", $"{job.Name}-{suffix}");
         var made = Ask("POST", path, Json.Object($$"""
             {"metadata": {"name": "{{name}}", "labels": {"foreign": "yes"} },
              "spec": {"containers": [{"name": "c", "image": "i"}]} }

@@ -16,6 +16,7 @@ sealed class ScheduleOracle(World world)
 {
     readonly HashSet<long> ran = [];
     readonly HashSet<long> decided = []; // by status, run or skipped
+    string? uid;
     long? made, last;
     DateTimeOffset latest; // the server's clock never went further
 
@@ -23,12 +24,18 @@ sealed class ScheduleOracle(World world)
     {
         if (world.Now > latest) latest = world.Now;
         if (change.Type.Plural == "cronomjobs") SeeSchedule(change.Shown);
-        var byCron = change.Shown.Items("metadata", "ownerReferences").Any(o => o.Text("kind") == "CronOMJob");
+        var byCron = change.Shown.Items("metadata", "ownerReferences").Any(o => o.Text("uid") == uid);
         if (change is { Type.Plural: "omjobs", Before: null } && byCron) SeeRun(change.Shown);
     }
 
     void SeeSchedule(JsonObject cron)
     {
+        if (uid != cron.Uid()) // another one of that name
+        {
+            (uid, made, last) = (cron.Uid(), null, null);
+            ran.Clear();
+            decided.Clear();
+        }
         made ??= Seconds(cron.Text("metadata", "creationTimestamp"));
         if (Seconds(cron.Text("status", "lastScheduleTime")) is not { } now) return;
         if (now < last) world.Violate($"{cron.Name()}: lastScheduleTime went back from {last} to {now}");
@@ -82,7 +89,7 @@ public sealed class ScheduleTests
         cron["kind"] = "CronOMJob";
         cron["spec"] = new JsonObject { ["schedule"] = "* * * * *", ["omJobSpec"] = cron["spec"]!.DeepClone() };
         if (random.Next(2) == 0) cron["spec"]!["startingDeadlineSeconds"] = random.Next(90);
-        var plan = Plan.Draw(seed, Deeds) with { Cron = cron };
+        var plan = Plan.Draw(seed, Deeds) with { Cron = cron, Namespaces = [""], ForbiddenFrom = null };
         var world = new World(seed, plan, tracing);
         world.Run();
         return world;

@@ -1,6 +1,7 @@
 // One process of the operator in the simulation: the real Operator on one thread, whose continuations, requests,
 // watches and timers wait until the scheduler of the World picks them. Killing it is dropping it.
 
+using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
 using OMJobs.Sandbox;
 
@@ -105,18 +106,24 @@ enum Fate
 }
 
 /// <summary>A request that has been sent and not been answered yet.</summary>
-sealed class InFlight(OMJobs.Request request, long issued)
+sealed class InFlight(SimulatedOperator by, OMJobs.Request request, long issued)
 {
     readonly TaskCompletionSource<Reply> answered = new();
 
     public OMJobs.Request Request => request;
+    public SimulatedOperator By => by;
     public long Issued => issued;
     /// <summary>Of all requests, from 1.</summary>
     public int Number { get; set; }
     public Fate Fate { get; set; }
-    /// <summary>The operator that dies with it.</summary>
-    public SimulatedOperator? Kills { get; set; }
+    /// <summary>The operator dies with it.</summary>
+    public bool Kills { get; set; }
     public Reply? Reply { get; set; }
+    /// <summary>When the answer arrives, which may be long after it was given.</summary>
+    public long HeldUntil { get; set; }
+    public bool HasArrived(long now) => Reply is not null && now >= HeldUntil;
+    /// <summary>The objects in the answer.</summary>
+    public IEnumerable<JsonObject> Told { get; set; } = [];
     public Watcher? Watcher { get; set; }
     /// <summary>The stream is open.</summary>
     public bool Open { get; set; }
@@ -139,7 +146,7 @@ sealed class SimulatedOperator : ILogger
         (this.world, Name) = (world, name);
         Time = new(world, Continuations, skew);
         op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
-        var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 3 };
+        var settings = new Settings { Namespaces = world.Namespaces, Clocks = clocks, Workers = 3 };
         Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
     }
 
@@ -155,10 +162,24 @@ sealed class SimulatedOperator : ILogger
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {
-        var sent = new InFlight(request, world.Ticks);
-        Requests.Add(sent);
-        world.Sent(this, sent);
-        return sent.Answered;
+        var flight = new InFlight(this, request, world.Ticks);
+        Requests.Add(flight);
+        world.Sent(this, flight);
+        CheckPace(request);
+        return flight.Answered;
+    }
+
+    readonly Dictionary<string, Queue<long>> sent = []; // of each method and path, when
+
+    /// <summary>No request is repeated all the time: nothing changes as fast as that.</summary>
+    void CheckPace(OMJobs.Request request)
+    {
+        if (!world.Paced || request.Path.Contains("continue=")) return;
+        var what = $"{request.Method} {request.Path.Split('?')[0]}";
+        if (!sent.TryGetValue(what, out var times)) sent[what] = times = [];
+        times.Enqueue(world.Ticks);
+        while (times.Peek() < world.Ticks - 10 * TimeSpan.TicksPerSecond) times.Dequeue();
+        if (times.Count > 40) world.Violate($"{Name} sends {what} {times.Count} times within 10 s");
     }
 
     public void Deliver(InFlight request, Reply reply)
@@ -166,14 +187,30 @@ sealed class SimulatedOperator : ILogger
         Requests.Remove(request);
         world.Note($"{Name} is answered {request.Number}: {reply.Code} {reply.Fault}");
         Continuations.Enter(() => request.Answer(reply));
+        foreach (var told in request.Told) See(told);
     }
 
     /// <summary>Hands out one line of a watch; empty: the stream is open.</summary>
-    public void Deliver(InFlight watch, byte[] line)
+    public void Deliver(InFlight watch, byte[] line, JsonObject? told = null)
     {
         Reply? ended = null;
         Continuations.Enter(() => ended = watch.Request.OnLine!(line.AsMemory().TrimEnd((byte)'\n')));
+        if (told is not null) See(told);
         if (ended is not null) Deliver(watch, ended);
+    }
+
+    readonly Dictionary<string, long> newest = []; // of each pod that was told, the version
+
+    /// <summary>Pods that it was told run while they are deleted: the last request that it had sent by then.</summary>
+    public Dictionary<string, int> Stopping { get; } = [];
+
+    void See(JsonObject told)
+    {
+        if (told.Text("kind") is not "Pod" || told.Uid() is null) return;
+        if (!long.TryParse(told.Text("metadata", "resourceVersion"), out var version)) return; // a dry run's
+        if (version < newest.GetValueOrDefault(told.Uid())) return; // old news, which it need not hear
+        newest[told.Uid()] = version;
+        if (Oracle.IsStopping(told)) Stopping.TryAdd(told.Uid(), world.Requests);
     }
 
     // ----- its log: an error is a bug

@@ -1,7 +1,9 @@
 // Between the operators and the API server: requests arrive, fail, or lose their answer; watches lag, break, repeat and
 // skip; an API server, a quota or a webhook says no for a while.
 
+using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.Json.Nodes;
 
 namespace OMJobs.Tests.Simulation;
 
@@ -9,9 +11,28 @@ using OMJobs.Sandbox;
 
 sealed partial class World
 {
-    long downUntil, quotaUntil, webhookUntil;
+    long downUntil, quotaUntil, webhookUntil, overloadUntil, policyUntil, forbiddenFrom;
+    TimeSpan? overloadRetry;
 
-    void EndWindows() => downUntil = quotaUntil = webhookUntil = 0;
+    readonly List<(bool Exit, long From, long Until)> spoiled = [];
+
+    void EndWindows()
+    {
+        downUntil = quotaUntil = webhookUntil = overloadUntil = policyUntil = 0;
+        foreach (ref var window in CollectionsMarshal.AsSpan(spoiled))
+            window.Until = Math.Min(window.Until, Ticks);
+    }
+
+    /// <summary>From now on admission makes main or exit pods invalid.</summary>
+    void SpoilPods(bool exit, double seconds)
+    {
+        var from = spoiled.Where(w => w.Exit == exit && w.Until >= Ticks).Select(w => w.From).Append(Ticks).Min();
+        spoiled.Add((exit, from, Ticks + In(seconds)));
+    }
+
+    /// <summary>How long it has done that without a break, at most.</summary>
+    public TimeSpan SpoiledFor(bool exit) => new(spoiled.Where(w => w.Exit == exit)
+        .Select(w => Math.Min(w.Until, Ticks) - w.From).DefaultIfEmpty().Max());
 
     /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
     public Queue<(int Request, bool Before)> Kills { get; } = [];
@@ -26,7 +47,7 @@ sealed partial class World
         if (Kills.TryPeek(out var kill) && kill.Request == Requests)
         {
             Kills.Dequeue();
-            (request.Kills, request.Fate) = (op, kill.Before ? Fate.Failed : Fate.AnswerLost);
+            (request.Kills, request.Fate) = (true, kill.Before ? Fate.Failed : Fate.AnswerLost);
             return;
         }
         request.Fate = Calm ? Fate.Served : Draw();
@@ -38,11 +59,11 @@ sealed partial class World
     /// <summary>The request arrives at the API server.</summary>
     void Serve(InFlight request)
     {
-        if (request.Kills is { } op)
+        if (request.Kills)
         {
             if (request.Fate == Fate.AnswerLost) Handle(request);
-            op.Requests.Remove(request);
-            Kill(op, 0);
+            request.By.Requests.Remove(request);
+            Kill(request.By, 0);
             return;
         }
         if (Ticks < downUntil)
@@ -50,28 +71,37 @@ sealed partial class World
             request.Reply = new Reply(0, []) { Fault = "connection refused" };
             return;
         }
-        if (request.Fate == Fate.Failed)
+        if (request.Fate == Fate.Failed || Ticks < overloadUntil)
         {
-            request.Reply = Failure();
+            request.Reply = request.Fate == Fate.Failed ? Failure() : Busy(overloadRetry);
             return;
         }
         var reply = Handle(request);
-        if (request.Fate == Fate.AnswerLost) reply = new Reply(0, []) { Fault = "connection reset by peer" };
+        if (request.Fate == Fate.AnswerLost)
+            (reply, request.Told) = (new Reply(0, []) { Fault = "connection reset by peer" }, []);
         if (request.IsWatch && request.Watcher is not null && request.Fate == Fate.Served) return;
         request.Watcher = null;
         request.Reply = reply;
+        if (plan.Faults.Held > 0 && !Calm && !request.IsWatch && Random.NextDouble() < plan.Faults.Held)
+            request.HeldUntil = Ticks + In(Random.NextDouble() * 9.5);
     }
 
     Reply Failure() => Random.Next(7) switch
     {
-        0 => Refusal(429, "TooManyRequests", "too many requests, please try again later"),
+        0 => Busy(RetryAfter()),
         1 => Refusal(500, "InternalError", "etcdserver: leader changed"),
-        2 => Refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
+        2 => Refusal(503, "ServiceUnavailable", "apiserver is shutting down") with { RetryAfter = RetryAfter() },
         3 => Refusal(504, "Timeout", "request did not complete within requested timeout"),
         4 => Refusal(401, "Unauthorized", "Unauthorized"),
         5 => new Reply(404, "404 page not found"u8.ToArray()),
         _ => new Reply(0, []) { Fault = "connection refused" },
     };
+
+    Reply Busy(TimeSpan? retryAfter) =>
+        Refusal(429, "TooManyRequests", "too many requests, please try again later") with { RetryAfter = retryAfter };
+
+    TimeSpan? RetryAfter() => !plan.Faults.RetryAfter ? null
+        : TimeSpan.FromSeconds(Random.Next(4) switch { 0 => 0, 1 => 1, 2 => 30, _ => 86400 });
 
     Reply Refusal(int code, string? reason, string message, string details = "{}") =>
         new(code, Encoding.UTF8.GetBytes($$"""
@@ -81,13 +111,35 @@ sealed partial class World
 
     DateTimeOffset Date => Now.AddTicks(-(Now.Ticks % TimeSpan.TicksPerSecond));
 
+    /// <summary>RBAC's refusal: without a name where the request names none.</summary>
+    Reply Forbidden(string resource, string[] names)
+    {
+        var of = names is [var name, ..] ? $" \\\"{name}\\\"" : "";
+        return Refusal(403, "Forbidden", $"{resource}{of} is forbidden: User \\\"omjob-operator\\\" cannot do that to "
+            + $"resource \\\"{resource}\\\" in the namespace \\\"{Namespace}\\\"",
+            names is [var named, ..] ? $$"""{"name":"{{named}}","kind":"{{resource}}"}""" : $$"""{"kind":"{{resource}}"}""");
+    }
+
+    const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
+        + "must be less than or equal to memory limit of 1Gi";
+
+    static string NameIn(OMJobs.Request request) => Json.Parse(request.Body).Name();
+
     Reply Handle(InFlight request)
     {
         var sent = request.Request;
+        if (Ticks >= forbiddenFrom && sent.Path.Split('?')[0].Split("/namespaces/") is [_, var rest]
+            && rest.Split('/') is [Namespace, var resource, .. var names]) return Forbidden(resource, names);
         var (path, creates) = (sent.Path, sent.Method == HttpMethod.Post && sent.Path.Contains("/pods?"));
         if (creates && Ticks < quotaUntil)
             return Refusal(403, "Forbidden", "pods \\\"x\\\" is forbidden: exceeded quota: none, requested: pods=1",
                 """{"name":"x","kind":"pods"}""");
+        if (creates && spoiled.Exists(w => Ticks < w.Until && w.Exit != NameIn(sent).EndsWith("-main")))
+            return Refusal(422, "Invalid", $"Pod \\\"{NameIn(sent)}\\\" is invalid: {TooMuch}",
+                $$"""
+                {"name":"{{NameIn(sent)}}","kind":"Pod","causes":[{"reason":"FieldValueInvalid",
+                 "message":"{{TooMuch}}","field":"spec.containers[0].resources.requests"}]}
+                """);
         creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
         if (creates && Ticks < webhookUntil)
             return Random.Next(3) switch
@@ -99,13 +151,14 @@ sealed partial class World
             };
         if (path.Contains("limit=250")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
-        ServingLate = Ticks - request.Issued > In(10);
+        Serving = request;
         var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
         if (removes && path.Contains("/pods/") && !ServingLate)
             Oracle.SeeRemoval(path[(path.LastIndexOf('/') + 1)..], sent.Method == HttpMethod.Patch);
         var response = Store.Handle(OMJobs.Sandbox.Request.To(
-            sent.Method.Method, path, sent.Body, sent.MediaType));
-        ServingLate = false;
+            sent.Method.Method, path, Admit(sent), sent.MediaType));
+        Serving = null;
+        request.Told = response.Items ?? [response.Body];
         if (response.Watch is { } watcher)
         {
             request.Watcher = watcher;
@@ -113,6 +166,19 @@ sealed partial class World
             return new Reply(200, []);
         }
         return new Reply(response.Code, response.Bytes()) { Date = Date };
+    }
+
+    /// <summary>The body as a policy leaves it, which takes the operator's labels from each pod that is written.</summary>
+    byte[]? Admit(OMJobs.Request sent)
+    {
+        if (sent.Body is not { } body || !sent.Path.Contains("/pods") || sent.Method == HttpMethod.Delete
+            || !(plan.Unlabelled || Ticks < policyUntil)) return sent.Body;
+        var changed = (JsonObject)Json.Parse(body)!;
+        var labels = changed.Child("metadata").Child("labels");
+        foreach (var name in (string[])[Labels.Job, Labels.Name, Labels.Type, Labels.Uid])
+            if (sent.Method == HttpMethod.Post) labels.Remove(name);
+            else labels[name] = null;
+        return changed.Bytes();
     }
 
     /// <summary>A list in small pages, or from the past.</summary>
@@ -140,14 +206,16 @@ sealed partial class World
 
     void Answer(SimulatedOperator op, InFlight request)
     {
-        if (request.Reply is { } reply)
+        if (request.HasArrived(Ticks))
         {
-            op.Deliver(request, reply);
+            op.Deliver(request, request.Reply!);
             return;
         }
         if (request.Watcher is not null) { op.Deliver(request, new Reply(200, []) { Date = Date }); return; }
         // Given up: it may arrive all the same.
-        if (!request.IsWatch && request.Fate is Fate.Late or Fate.Served && Random.Next(2) == 0)
+        request.Told = [];
+        if (!request.IsWatch && request.Reply is null && request.Fate is Fate.Late or Fate.Served
+            && Random.Next(2) == 0)
         {
             request.Fate = Fate.Served;
             After(Random.NextDouble() * 240, () => strays.Add(request));
@@ -174,7 +242,7 @@ sealed partial class World
             return;
         }
         news.Remove(watch, out var next);
-        op.Deliver(watch, next.Line());
+        op.Deliver(watch, next.Line(), next.Object);
     }
 
     /// <summary>Something happens to one of the watches.</summary>

@@ -13,7 +13,7 @@ using OMJobs.Sandbox;
 sealed partial class World
 {
     public static readonly DateTimeOffset Epoch = Moment.Now;
-    public const string Namespace = "data";
+    public const string Namespace = "data", OtherNamespace = "other";
     static readonly Store Template = NewTemplate();
 
     readonly Plan plan;
@@ -38,6 +38,7 @@ sealed partial class World
         (Nodes, Oracle, schedules) = (new(this), new(this), new(this));
         Store.Changed += Changed;
         planned = new(plan.Actions);
+        forbiddenFrom = plan.ForbiddenFrom is { } from ? In(from) : long.MaxValue;
         for (var i = 0; i < plan.Operators; i++) StartOperator();
         if (plan.Jobs.Length > 0) CreateJob(plan.Jobs[0]);
         if (plan.Cron is { } cron) Ask("POST", InNamespace("cronomjobs"), cron);
@@ -51,6 +52,8 @@ sealed partial class World
     /// <summary>The sum of all jumps of that clock.</summary>
     public TimeSpan ClockJumps { get; private set; }
     public Clocks Clocks => plan.Clocks;
+    public string[] Namespaces => plan.Namespaces;
+    public bool Paced => plan.Paced;
     public Store Store { get; }
     public Nodes Nodes { get; }
     public Oracle Oracle { get; }
@@ -63,9 +66,11 @@ sealed partial class World
     public int Questions { get; private set; }
     /// <summary>Requests until all was over: after that there are only watches to renew.</summary>
     public int RequestsUntilEnd { get; private set; }
-    /// <summary>The request that is served was sent too long ago to be decided any more.</summary>
-    public bool ServingLate { get; private set; }
-    public bool NamespaceGone { get; private set; }
+    /// <summary>The request that is served.</summary>
+    public InFlight? Serving { get; private set; }
+    /// <summary>It was sent too long ago to be decided any more.</summary>
+    public bool ServingLate => Ticks - Serving?.Issued > In(10);
+    public HashSet<string> NamespacesGone { get; } = [];
     public string History => trace?.ToString() ?? "";
     long compacted;
 
@@ -80,7 +85,8 @@ sealed partial class World
     {
         var store = new Store(TimeProvider.System, new Random(1));
         store.Load(File.ReadAllText(Repository.File("crd.yaml")));
-        store.Load($"{{apiVersion: v1, kind: Namespace, metadata: {{name: {Namespace}}}}}");
+        foreach (var ns in (string[])[Namespace, OtherNamespace])
+            store.Load($"{{apiVersion: v1, kind: Namespace, metadata: {{name: {ns}}}}}");
         store.RunControllers();
         return store;
     }
@@ -98,7 +104,7 @@ sealed partial class World
     }
 
     /// <summary>The promise does not hold here: the namespace is being deleted.</summary>
-    public bool WayOut(JsonObject job) => NamespaceGone && job.Text("metadata", "namespace") == Namespace;
+    public bool WayOut(JsonObject job) => NamespacesGone.Contains(job.Text("metadata", "namespace")!);
 
     public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name());
 
@@ -139,6 +145,12 @@ sealed partial class World
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
         if (operators.Count == 0) StartOperator();
+        if (plan.ForbiddenFrom is not null)
+            After(900, () =>
+            {
+                Oracle.CheckEnded(OtherNamespace, before: Now.AddSeconds(-900) - ClockJumps);
+                forbiddenFrom = long.MaxValue;
+            });
         if (plan.Cron is { } cron) // once each watch that is stalled has been given up
             After(300, () => { var from = Now; After(270, () => EndSchedule(cron.Name(), from)); });
         // What nobody owns any more may have the name of a pod to come for ever.
@@ -187,7 +199,7 @@ sealed partial class World
                 if (request is { Reply: null, Watcher: null, Fate: not Fate.Late })
                     candidates.Add((6, Candidate.Serve, op, request));
                 if (op.Frozen) continue;
-                if (request.Reply is not null || Ticks >= request.Ends)
+                if (request.HasArrived(Ticks) || Ticks >= request.Ends)
                     candidates.Add((6, Candidate.Answer, op, request));
                 else if (request.Watcher is not null && (!request.Open || HasNews(request)))
                     candidates.Add((4, Candidate.Watch, op, request));
@@ -199,8 +211,10 @@ sealed partial class World
         if (planned.TryPeek(out var next) && (commits >= next.Commits || Ticks >= In(next.Seconds)))
             candidates.Add((2, Candidate.Planned, null, null));
         foreach (var stray in strays) candidates.Add((1, Candidate.Stray, null, stray));
-        if (!Calm && plan.Faults.Rate > 0 && operators.Count > 0) candidates.Add((1, Candidate.Fault, null, null));
-        candidates.Add((plan.Ordered || Calm ? 0 : 2, Candidate.Time, null, null));
+        if (!Calm && plan.Faults.Rate > 0 && operators.Count > 0 && Ticks >= overloadUntil)
+            candidates.Add((1, Candidate.Fault, null, null));
+        // While the API server refuses all at once nothing takes time: whoever does not wait goes round and round.
+        candidates.Add((plan.Ordered || Calm || Ticks < overloadUntil ? 0 : 2, Candidate.Time, null, null));
     }
 
     (Candidate What, SimulatedOperator? Op, object? Item) Pick()
@@ -240,7 +254,11 @@ sealed partial class World
         {
             var from = Math.Max(op.FrozenUntil, Ticks);
             if (op.Time.NextDue is { } due) next = Math.Min(next, Math.Max(due, from));
-            foreach (var request in op.Requests) next = Math.Min(next, Math.Max(request.Ends, from));
+            foreach (var request in op.Requests)
+            {
+                next = Math.Min(next, Math.Max(request.Ends, from));
+                if (request.Reply is not null) next = Math.Min(next, Math.Max(request.HeldUntil, from));
+            }
         }
         foreach (var pod in Nodes.Pods) if (Nodes.Due(pod) is { } due && due > Ticks) next = Math.Min(next, due);
         if (later.TryPeek(out _, out var at)) next = Math.Min(next, at.At);
@@ -266,8 +284,9 @@ sealed partial class World
         Nodes.See(change);
         Oracle.See(change);
         schedules.See(change);
-        if (change.Type.IsNamespace && change.Key == Namespace && change.Shown.Text("status", "phase") == "Terminating")
-            NamespaceGone = true;
+        if (change.After is null && onceGone.Remove($"{change.Type.Plural} {change.Key}", out var then)) then();
+        if (change.Type.IsNamespace && change.Shown.Text("status", "phase") == "Terminating")
+            NamespacesGone.Add(change.Key);
     }
 
     static string Show(Change change)
@@ -290,10 +309,10 @@ sealed partial class World
         return response;
     }
 
-    static string InNamespace(string resource) =>
-        $"/apis/pipelines.openmetadata.org/v1/namespaces/{Namespace}/{resource}";
+    static string InNamespace(string resource, string ns = Namespace) =>
+        $"/apis/pipelines.openmetadata.org/v1/namespaces/{ns}/{resource}";
 
-    void CreateJob(JobPlan job) => Ask("POST", InNamespace("omjobs"), job.Body);
+    void CreateJob(JobPlan job) => Ask("POST", InNamespace("omjobs", job.Namespace), job.Body);
 
     // ----- operators
 
