@@ -325,7 +325,9 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
                 objects[seen.Key] = held = same with { SeenLive = at, Stale = false };
             if (held is not null && !Versions.Newer(seen.Version, held.Version)
                 && !(deleted && held is not Tombstone && seen.Version == held.Version)) return;
-            Put(held, deleted ? Gone(held ?? seen, seen) : seen.After(held, live));
+            if (!deleted) Put(held, seen.After(held, live));
+            else if (held is not null) Put(held, Gone(held, seen));
+            else changed(seen is Pod pod ? HomeOf(pod) : seen.Key, null, Gone(seen, seen)); // nothing to bury
         }
     }
 

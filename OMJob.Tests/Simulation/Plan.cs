@@ -104,8 +104,7 @@ sealed record Plan
     }
 
     /// <summary>Trouble that the operator does not withstand yet.</summary>
-    static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
-        Trouble.LateAnswers, Trouble.RetryAfter, Trouble.LabelPolicy, Trouble.Pace];
+    static readonly Trouble[] Off = [];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named

@@ -42,7 +42,8 @@ sealed partial class World
     public void Sent(SimulatedOperator op, InFlight request)
     {
         request.Number = ++Requests;
-        if (!request.IsWatch) Questions++;
+        // A watch that told nothing at all is followed by a look at the version.
+        if (!request.IsWatch && !request.Request.Path.EndsWith("limit=1", StringComparison.Ordinal)) Questions++;
         Note($"{op.Name} sends {Requests}: {request}");
         if (Kills.TryPeek(out var kill) && kill.Request == Requests)
         {
@@ -149,7 +150,7 @@ sealed partial class World
                     """{"kind":"Pod","causes":[{"reason":"x"}]}"""),
                 _ => Refusal(500, "InternalError", "failed calling webhook \\\"deny.example\\\": refused"),
             };
-        if (path.Contains("limit=250")) path = Relist(path);
+        if (path.Contains("limit=")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
         Serving = request;
         var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
@@ -187,7 +188,7 @@ sealed partial class World
         if (Calm) return path;
         if (Random.NextDouble() < plan.Faults.Stale && !path.Contains("continue="))
             path += $"&resourceVersionMatch=Exact&resourceVersion={Past()}";
-        return plan.Faults.SmallPages ? path.Replace("limit=250", "limit=1") : path;
+        return plan.Faults.SmallPages ? path.Replace("limit=10", "limit=1") : path;
     }
 
     long Past() => Math.Max(compacted, Store.Version - Random.Next(25));
