@@ -46,6 +46,8 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     /// <summary>Since when the phase was over while main was said to run.</summary>
     public DateTimeOffset? PhaseOver { get; set; }
     public DateTimeOffset? LostAfter { get; set; }
+    /// <summary>Its node is drained.</summary>
+    public bool Drained { get; set; }
 }
 
 sealed class Oracle(World world)
@@ -70,6 +72,7 @@ sealed class Oracle(World world)
     {
         var uid = change.Shown.Uid();
         if (!jobs.TryGetValue(uid, out var job)) jobs[uid] = job = new JobRecord(change.Shown);
+        CheckDrained(job);
         var (was, code, finished) = (job.Phase, job.Code, job.Finished ? job.Last["status"] : null);
         job.Last = change.Shown;
         var what = $"OMJob {job.Name}";
@@ -92,6 +95,7 @@ sealed class Oracle(World world)
         var (pod, uid) = (change.Shown, change.Shown.Uid());
         if (change.Before is null) Created(pod);
         if (!pods.TryGetValue(uid, out var record)) return;
+        if (JobOf(pod) is { } of) CheckDrained(of);
         record.Last = pod;
         record.Gone = change.After is null;
         record.ShownStopping |= IsStopping(pod);
@@ -270,7 +274,7 @@ sealed class Oracle(World world)
 
     /// <summary>What is still there that should not be once all is over (F1); pods without owner stay (G20).</summary>
     public IEnumerable<string> Leftovers() =>
-        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]}")
+        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]?.ToJsonString()}")
             .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last))).Select(
                 p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
 
@@ -286,13 +290,29 @@ sealed class Oracle(World world)
 
     static bool Held(JsonObject pod) => pod.Finalizers().Exists(f => f.StartsWith(Ours, StringComparison.Ordinal));
 
+    public PodRecord? MainOf(string job) => jobs[job].Pods.Find(p => p.IsMain && !p.Stray);
+
+    PodRecord? FirstExit(JobRecord job) => job.Pods.Find(p => p.Name == $"{job.Name}-exit" && IsOver(p));
+
+    /// <summary>A drained node waits for the first attempt of the exit handler, and not for ever.</summary>
+    void CheckDrained(JobRecord job)
+    {
+        if (job is not { Phase: "ExitHandlerRunning", Deleting: false } || world.QuietFrom is not { } quiet) return;
+        if (job.Pods.Find(p => p.Drained && !p.Gone && Held(p.Last)) is not { } main) return;
+        var waited = TimeSpan.FromTicks(world.Ticks - Math.Max(quiet, FirstExit(job)?.OverSince ?? long.MaxValue));
+        if (waited > Slack || (world.Ticks > quiet && latest > main.LostAfter + Slack))
+            world.Violate($"{main.Name} is held on its drained node in phase {job.Phase}");
+    }
+
     /// <summary>An operator deletes a pod, or drops its finalizer: not before the OMJob has ended.</summary>
     public void SeeRemoval(string name, bool release)
     {
         if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
         if (JobOf(pod.Last) is not { Gone: false, Finished: false } job || world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
-        if (release && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
+        var drained = job is { Phase: "ExitHandlerRunning", Deleting: false }
+            && pod.Last.At("metadata", "deletionTimestamp") is not null && (MayBeLost(pod) || FirstExit(job) is not null);
+        if (release && !drained && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
             world.Violate($"{name} is let go in phase {job.Phase}");
         if (!release && !job.Deleting && pod.OverSince < world.Ticks - TimeSpan.TicksPerSecond * 10)
             world.Violate($"{name} is deleted although it was over long ago, in phase {job.Phase}");

@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -33,6 +33,10 @@ enum Trouble
     RetryAfter,
     /// <summary>A policy takes the operator's labels from pods.</summary>
     LabelPolicy,
+    /// <summary>The main pod's node is drained while the exit handler runs.</summary>
+    Drain,
+    /// <summary>The watch of OMJobs, and it alone, falls behind.</summary>
+    StalledJobs,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -111,7 +115,7 @@ sealed record Plan
         ? [.. named.Split(',').Select(Enum.Parse<Trouble>)] : null;
 
     /// <summary>Whether a history has that trouble; which of the others it has makes no difference to it.</summary>
-    static bool Has(Trouble trouble, int seed) => new Random(seed ^ Hash($"{trouble}")) is var random
+    public static bool Has(Trouble trouble, int seed) => new Random(seed ^ Hash($"{trouble}")) is var random
         && (Only is null ? !Off.Contains(trouble) && random.Next(8) == 0
             : Only.Contains(trouble) && random.Next(2) == 0);
 
@@ -167,6 +171,11 @@ sealed record Plan
                 Length = random.NextDouble() * 60,
             }))
             .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
+            .Concat(Extra(seed, Trouble.StalledJobs, Deed.StallJobs, plan.Jobs.Length))
+            .Concat(Extra(seed, Trouble.Drain, Deed.Drain, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(10), Length = random.NextDouble() * 10,
+            }))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
     }
@@ -263,6 +272,12 @@ sealed partial class World
             case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
             case Deed.Overload: (overloadUntil, overloadRetry) = (Ticks + In(action.Length), RetryAfter()); break;
             case Deed.LabelPolicy: policyUntil = Ticks + In(action.Length); break;
+            case Deed.StallJobs when operators.Count > 0:
+                var jobs = operators[Random.Next(operators.Count)].Requests
+                    .Find(r => r.Watcher is not null && r.Request.Path.Contains("/omjobs?"));
+                if (jobs is not null) Stall(jobs);
+                break;
+            case Deed.Drain: drains[job.Name] = action.Length; break;
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
@@ -275,6 +290,15 @@ sealed partial class World
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
         }
     }
+
+    readonly Dictionary<string, double> drains = []; // by the OMJob's name, how long after its main pod's end
+
+    void Drain(string uid, double after) => After(after, () =>
+    {
+        if (Oracle.MainOf(uid) is not { Gone: false } main) return;
+        main.Drained = true;
+        Ask("DELETE", main.Hosted.Path);
+    });
 
     readonly Dictionary<string, Action> onceGone = []; // by plural and key
 

@@ -18,6 +18,7 @@ sealed class ScheduleOracle(World world)
     readonly HashSet<long> decided = []; // by status, run or skipped
     string? uid;
     long? made, last;
+    string? lastName;
     DateTimeOffset latest; // the server's clock never went further
 
     public void See(Change change)
@@ -32,11 +33,12 @@ sealed class ScheduleOracle(World world)
     {
         if (uid != cron.Uid()) // another one of that name
         {
-            (uid, made, last) = (cron.Uid(), null, null);
+            (uid, made, last, lastName) = (cron.Uid(), null, null, null);
             ran.Clear();
             decided.Clear();
         }
         made ??= Seconds(cron.Text("metadata", "creationTimestamp"));
+        lastName = cron.Text("status", "lastOMJobName");
         if (Seconds(cron.Text("status", "lastScheduleTime")) is not { } now) return;
         if (now < last) world.Violate($"{cron.Name()}: lastScheduleTime went back from {last} to {now}");
         if (now != last) decided.Add(now);
@@ -49,6 +51,8 @@ sealed class ScheduleOracle(World world)
         if (tick % 60 != 0 || tick <= made) world.Violate($"{name} is at no time of the schedule");
         if (tick > latest.ToUnixTimeSeconds() + 2) world.Violate($"{name} was created before its time");
         if (!ran.Add(tick) && !world.ServingLate) world.Violate($"{name} was created twice");
+        if (!world.ServingLate && world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false }))
+            world.Violate($"{name} was created while {lastName} went on");
         var id = run.Text("metadata", "labels", Labels.RunId);
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
         {
@@ -90,6 +94,16 @@ public sealed class ScheduleTests
         cron["spec"] = new JsonObject { ["schedule"] = "* * * * *", ["omJobSpec"] = cron["spec"]!.DeepClone() };
         if (random.Next(2) == 0) cron["spec"]!["startingDeadlineSeconds"] = random.Next(90);
         var plan = Plan.Draw(seed, Deeds) with { Cron = cron, Namespaces = [""], ForbiddenFrom = null };
+        var lifeOf = plan.LifeOf;
+        Life Long(string pod) => lifeOf(pod) with { Run = 20 * lifeOf(pod).Run };
+        if (Plan.Has(Trouble.StalledJobs, seed)) // runs that take longer than a minute, and somebody who does not see it
+            plan = plan with { Operators = 2, LifeOf = Long };
+        // The names that are taken again are those of whom something is asked at that moment.
+        plan = plan with
+        {
+            Actions = [.. plan.Actions.Select(a => a.Deed != Deed.Recreate ? a
+                : a with { Commits = int.MaxValue, Seconds = 60 * random.Next(1, 4) + random.NextDouble() })],
+        };
         var world = new World(seed, plan, tracing);
         world.Run();
         return world;

@@ -260,8 +260,7 @@ sealed partial class World
                 op.Deliver(watch, new Reply(0, []) { Fault = "connection reset by peer" });
                 break;
             case 1:
-                Note($"{op.Name}: a watch is stalled");
-                (watch.Watcher, watch.Fate) = (null, Fate.Late); // until its reader gives up
+                Stall(watch);
                 break;
             case 2:
                 Note($"{op.Name}: a watch loses events and says so");
@@ -277,6 +276,12 @@ sealed partial class World
                 compacted = Store.Version;
                 break;
         }
+    }
+
+    void Stall(InFlight watch)
+    {
+        Note($"{watch.By.Name}: a watch is stalled");
+        (watch.Watcher, watch.Fate) = (null, Fate.Late); // until its reader gives up
     }
 
     static byte[] Line(string type, Reply reply) =>

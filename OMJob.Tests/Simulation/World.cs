@@ -135,12 +135,15 @@ sealed partial class World
         if (Violation is null) CheckQuiet();
     }
 
-    public bool Calm { get; private set; }
+    public bool Calm => calmFrom is not null;
+    /// <summary>Since when nothing goes wrong any more, and what did is over.</summary>
+    public long? QuietFrom => calmFrom + In(plan.Faults.Rate > 0 ? 300 : 75); // a stalled watch; a backoff
+    long? calmFrom;
 
     void BeginCalm()
     {
         Note("Faults have stopped");
-        Calm = true;
+        calmFrom = Ticks;
         planned.Clear();
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
@@ -284,6 +287,8 @@ sealed partial class World
         Nodes.See(change);
         Oracle.See(change);
         schedules.See(change);
+        if (change.Type.Plural == "omjobs" && change.Shown.Text("status", "phase") == "ExitHandlerRunning"
+            && drains.Remove(change.Shown.Name(), out var after)) Drain(change.Shown.Uid(), after);
         if (change.After is null && onceGone.Remove($"{change.Type.Plural} {change.Key}", out var then)) then();
         if (change.Type.IsNamespace && change.Shown.Text("status", "phase") == "Terminating")
             NamespacesGone.Add(change.Key);
