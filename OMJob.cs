@@ -272,10 +272,14 @@ sealed record Progress
     public DateTimeOffset RetryAt { get; init; }
     /// <summary>The pod that admission leaves invalid, and since when (timestamp).</summary>
     public (string Pod, long Since)? Invalid { get; init; }
+    /// <summary>UID of the exit pod that was created last: a policy may leave nothing else that tells whose it is.</summary>
+    public string? Made { get; init; }
     /// <summary>How often labels were put back; many where they do not stay.</summary>
     public int Relabelled { get; init; }
     /// <summary>When to ask for the pods whose labels do not stay (server's time).</summary>
     public DateTimeOffset? AskAgain { get; init; }
+    /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P).</summary>
+    public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
     /// <summary>UIDs of the pods in which main was seen running while they were being deleted (G21).</summary>
     public string RanWhileDeleting { get; init; } = "";
     /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
@@ -1022,7 +1026,9 @@ sealed partial class Operator
                 case Act.Wait:
                     var waits = job.Status.Phase.IsFinished() || known.RetryAt > Now;
                     cache.Note(key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
-                    if (decision.Wake is { } wake) queue.AddAfter(key, wake - Now);
+                    // The answers set the clock, within the second that they tell: who has asked asks no sooner again.
+                    var least = round > 0 ? TimeSpan.FromSeconds(1) : TimeSpan.Zero;
+                    if (decision.Wake is { } wake) queue.AddAfter(key, wake - Now < least ? least : wake - Now);
                     return;
                 case Act.AskJob:
                     var (reply, live) = await AskJob(key, stop);
@@ -1051,6 +1057,7 @@ sealed partial class Operator
         {
             RetryAt = known.RetryAt,
             AskAgain = pod is { LostLabels: true } ? known.AskAgain : null,
+            Made = pod is not null && known.Made == pod.Uid,
             RanWhileDeleting = pod is not null && known.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal),
         };
     }
@@ -1092,17 +1099,22 @@ sealed partial class Operator
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                var known = cache.ProgressOf(key);
+                var (known, pod) = (cache.ProgressOf(key), reply.Read(Json.Default.PodObject)?.ToPod(Now));
                 cache.Note(key, job.Uid, p => p with
-                { Refusals = 0, Failures = 0, Invalid = null, MainOver = main ? p.MainOver : 0 });
+                {
+                    Refusals = 0,
+                    Failures = 0,
+                    Invalid = null,
+                    MainOver = main ? p.MainOver : 0,
+                    Made = main ? p.Made : pod?.Uid,
+                });
                 Log(key, $"Created {name}");
                 Tell(job, main
                     ? new("MainPodCreated", $"Created main pod {name}")
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main && known.MainOver != 0)
                     metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
-                var pod = reply.Read(Json.Default.PodObject)?.ToPod(Now);
-                if (pod is not null) cache.Upsert(pod, live: reply.Asked);
+                if (pod is { LostLabels: false }) cache.Upsert(pod, live: reply.Asked);
                 return pod is null ? null : ViewOf(key, pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(key, job, name, stop);
@@ -1310,19 +1322,27 @@ sealed partial class Operator
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
             await Take(pod, before, reply.Asked, stop);
-        else NoteUnlabelled(key, job, pod);
+        else
+        {
+            if (before is not null) cache.Remove(before);
+            pod = NoteUnlabelled(key, pod);
+        }
         return ViewOf(key, (Pod)pod.After(cache.Get(of), null)) with { Asked = reply.Asked };
     }
 
-    /// <summary>What the cache would remember of a pod if a watch told of it.</summary>
-    void NoteUnlabelled(Key key, Job? job, Pod pod)
+    /// <summary>What the cache would remember of a pod if a watch told of it. Returns it with that.</summary>
+    Pod NoteUnlabelled(Key key, Pod pod)
     {
         NoteRanWhileDeleting(key, pod);
-        cache.Note(key, job?.Uid, p => p.AskAgain is null ? p : p with
+        var known = cache.Note(key, cache.Get(key)?.Uid, p => p with
         {
-            Relabelled = p.Relabelled + 1,
-            AskAgain = Now + Backoff(p.Relabelled - 2, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
+            OverSeen = pod.OverSeen is not { } seen ? p.OverSeen
+                : p.OverSeen is { } before && before.Pod == pod.Uid ? before : (pod.Uid, seen),
+            Relabelled = p.AskAgain is null ? p.Relabelled : p.Relabelled + 1,
+            AskAgain = p.AskAgain is null ? null
+                : Now + Backoff(p.Relabelled - 2, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
         });
+        return pod.OverSeen is null ? pod : pod with { OverSeen = known.OverSeen?.At };
     }
 
     /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
@@ -1509,6 +1529,9 @@ sealed record PodView(Pod? Pod)
     public DateTimeOffset? AskAgain { get; init; }
     /// <summary>G21: a version of it reached us in which main ran while the pod was being deleted.</summary>
     public bool RanWhileDeleting { get; init; }
+    /// <summary>This process has made it, whatever became of its owner reference and labels.</summary>
+    public bool Made { get; init; }
+    public bool BelongsTo(Job job) => Pod is not null && (Made || Pod.BelongsTo(job));
 
     public static PodView Unknown { get; } = new((Pod?)null);
     public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
@@ -1624,7 +1647,7 @@ static class Protocol
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
         var letGo = drained?.DeletionTimestamp + clocks.LostPodSlack;
-        var handled = Pods.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
+        var handled = Pods.Ran(job) > 0 || (exit.BelongsTo(job) && Ended(exit, now, clocks) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
@@ -1638,7 +1661,7 @@ static class Protocol
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, ran) = (exit.Pod!, Pods.Ran(job));
-        if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
+        if (!exit.BelongsTo(job)) // H9: it uses up no attempt of ours
             return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
                 : NextAttempt(job, Pods.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
         if (Ended(exit, now, clocks) is not { } end)

@@ -174,9 +174,13 @@ sealed class Oracle(World world)
         return uid is null ? null : jobs.GetValueOrDefault(uid);
     }
 
+    /// <summary>Whose pod an operator makes that a policy robs of all that would tell, and that has no owner (G20).</summary>
+    JobRecord? MadeFor(JsonObject pod) => world.Serving?.By is null ? null
+        : jobs.Values.LastOrDefault(job => !job.Gone && pod.Name().StartsWith($"{job.Name}-", StringComparison.Ordinal));
+
     void Created(JsonObject pod)
     {
-        if (JobOf(pod) is not { } job) return;
+        if ((JobOf(pod) ?? MadeFor(pod)) is not { } job) return;
         var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
@@ -292,6 +296,12 @@ sealed class Oracle(World world)
 
     public PodRecord? MainOf(string job) => jobs[job].Pods.Find(p => p.IsMain && !p.Stray);
 
+    static int Attempt(JobRecord job)
+    {
+        var named = job.Last.Text("status", "exitHandlerPodName") ?? "";
+        return int.TryParse(named[(named.LastIndexOf('-') + 1)..], out var n) ? n : 1;
+    }
+
     PodRecord? FirstExit(JobRecord job) => job.Pods.Find(p => p.Name == $"{job.Name}-exit" && IsOver(p));
 
     /// <summary>A drained node waits for the first attempt of the exit handler, and not for ever.</summary>
@@ -307,11 +317,13 @@ sealed class Oracle(World world)
     /// <summary>An operator deletes a pod, or drops its finalizer: not before the OMJob has ended.</summary>
     public void SeeRemoval(string name, bool release)
     {
+        if (world.Now > latest) latest = world.Now;
         if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
         if (JobOf(pod.Last) is not { Gone: false, Finished: false } job || world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
         var drained = job is { Phase: "ExitHandlerRunning", Deleting: false }
-            && pod.Last.At("metadata", "deletionTimestamp") is not null && (MayBeLost(pod) || FirstExit(job) is not null);
+            && pod.Last.At("metadata", "deletionTimestamp") is not null
+            && (MayBeLost(pod) || FirstExit(job) is not null || Attempt(job) > 1);
         if (release && !drained && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
             world.Violate($"{name} is let go in phase {job.Phase}");
         if (!release && !job.Deleting && pod.OverSince < world.Ticks - TimeSpan.TicksPerSecond * 10)

@@ -137,7 +137,8 @@ sealed partial class World
 
     public bool Calm => calmFrom is not null;
     /// <summary>Since when nothing goes wrong any more, and what did is over.</summary>
-    public long? QuietFrom => calmFrom + In(plan.Faults.Rate > 0 ? 300 : 75); // a stalled watch; a backoff
+    public long? QuietFrom => calmFrom // then a stalled watch, or a backoff, and what was forbidden until late
+        + In((plan.Faults.Rate > 0 ? 300 : 75) + (plan.ForbiddenFrom is null ? 0 : 900));
     long? calmFrom;
 
     void BeginCalm()
