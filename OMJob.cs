@@ -311,7 +311,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     readonly Dictionary<string, string> namespaces = []; // one string for all objects of one
     long specs; // bytes
 
-    public int Count { get { lock (gate) return objects.Count; } }
+    public Key[] Keys { get { lock (gate) return [.. objects.Keys]; } }
 
     /// <summary>
     /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. Live:
@@ -443,12 +443,12 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         }
     }
 
-    /// <summary>The keys of a namespace that may have something to do: those of OMJobs let go of have not.</summary>
-    public Key[] Unsettled(Func<string, bool> ofNamespace)
+    /// <summary>The keys of a namespace that may have something to do; retained OMJobs have but to expire.</summary>
+    public Key[] KeysOf(Func<string, bool> ofNamespace, bool retained)
     {
         lock (gate)
-            return [.. objects.Values.Where(h => h is Job or Cron).Select(h => h.Key).Concat(pods.Keys).Distinct()
-                .Where(key => ofNamespace(key.Namespace))];
+            return [.. objects.Values.Where(h => (retained || h is not Retained) && ofNamespace(h.Namespace))
+                .Select(h => h.Home ?? h.Key).Distinct()];
     }
 
     public void Visit(Action<Phase, Progress> visit)
@@ -612,8 +612,8 @@ sealed partial class Operator
     }
 
     internal List<Watch> Watches { get; } = [];
-    /// <summary>How many objects are remembered.</summary>
-    internal int Held => cache.Count;
+    /// <summary>The objects that are remembered.</summary>
+    internal Key[] Held => cache.Keys;
     DateTimeOffset Now => clock.Now;
 
     // ----- start and stop
@@ -750,7 +750,7 @@ sealed partial class Operator
         if (!watch.Listed)
         {
             watch.Listed = true;
-            foreach (var key in cache.Unsettled(watch.Covers)) Requeue(key);
+            foreach (var key in cache.KeysOf(watch.Covers, retained: watch.Kind == Kind.Pod)) Requeue(key);
         }
         return reply;
 
@@ -1152,8 +1152,8 @@ sealed partial class Operator
     async Task Block(Key key, Job job, PodType type, Reply refusal, CancellationToken stop)
     {
         var main = type == PodType.Main;
-        var attempt = Pods.Ran(job) + 1;
-        var what = main ? "Main pod " : attempt == 1 ? "exit handler " : $"{JobStatus.AttemptWord}{attempt} ";
+        var what = main ? "Main pod " : Pods.Number(job) == 1 ? "exit handler "
+            : $"{JobStatus.AttemptWord}{Pods.Ran(job) + 1} "; // H9: the message has to tell
         var text = Text.Cut($"{what}{JobStatus.IsBlocked}{Words(refusal, job)}");
         var refusals = cache.ProgressOf(key).Refusals + 1;
         var delay = Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));

@@ -157,8 +157,8 @@ sealed class SimulatedOperator : ILogger
     /// <summary>SIGSTOP: it does nothing until then.</summary>
     public long FrozenUntil { get; set; }
     public bool Frozen => world.Ticks < FrozenUntil;
-    /// <summary>How many objects it remembers; nothing but memory shows it.</summary>
-    public int Held => op.Held;
+    /// <summary>The objects that it remembers; nothing but memory shows it.</summary>
+    public Key[] Held => op.Held;
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {

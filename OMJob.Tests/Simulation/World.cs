@@ -179,8 +179,8 @@ sealed partial class World
         var before = Questions;
         Let(900);
         if (Questions > before) Violate($"{Questions - before} requests although nothing is to be done");
-        if (!Nodes.Pods.Any() && operators.Find(op => op.Held > 0) is { } hoarder) // W8
-            Violate($"{hoarder.Name} still holds {hoarder.Held} objects although there are none");
+        if (!Nodes.Pods.Any() && operators.Find(op => op.Held.Length > 0) is { } hoarder) // W8
+            Violate($"{hoarder.Name} still holds {string.Join(", ", hoarder.Held)} although there are none");
 
         void Let(double seconds)
         {
