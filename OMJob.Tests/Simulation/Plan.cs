@@ -19,13 +19,13 @@ enum Deed
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
 enum Trouble
 {
-    /// <summary>Containers that stop within the second, nodes' clocks that are off, kubelets that report late.</summary>
+    /// <summary>Containers stop within the second, nodes' clocks are off, kubelets report late.</summary>
     NodeClocks,
     /// <summary>Admission makes pods what they may not be, for a while: a LimitRange, an injector.</summary>
     SpoiledPods,
     /// <summary>Somebody else's pods have the names of exit pods for long.</summary>
     ForeignExits,
-    /// <summary>Of two namespaces that are watched by name one is forbidden, until long after all else is over.</summary>
+    /// <summary>Of two namespaces watched by name one is forbidden, until long after all else is over.</summary>
     Forbidden,
     /// <summary>Answers come seconds after what they tell, and names are taken again at once.</summary>
     LateAnswers,
@@ -126,7 +126,8 @@ sealed record Plan
     /// <param name="among">What may be done; all, if nothing is named.</param>
     public static Plan Draw(int seed, params Deed[] among)
     {
-        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
+        if (among.Length == 0)
+            among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
         var random = new Random(seed ^ 0x5eed);
         double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
         var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
@@ -249,7 +250,9 @@ sealed partial class World
                 Ask("DELETE", pod.Path, AtOnce());
                 Occupy(job, "exit", action.Length);
                 break;
-            case Deed.Recreate when plan.Cron is { } cron: Recreate("cronomjobs", Namespace, cron, action.Length); break;
+            case Deed.Recreate when plan.Cron is { } cron:
+                Recreate("cronomjobs", Namespace, cron, action.Length);
+                break;
             case Deed.Recreate: Recreate("omjobs", job.Namespace, job.Body, action.Length); break;
             case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
             case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, AtOnce()); break;
