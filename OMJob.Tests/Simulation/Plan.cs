@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -37,6 +37,8 @@ enum Trouble
     Drain,
     /// <summary>The watch of OMJobs, and it alone, falls behind.</summary>
     StalledJobs,
+    /// <summary>The server's clock goes an hour ahead for a while: what was observed then is from the future.</summary>
+    ClockHour,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -110,7 +112,7 @@ sealed record Plan
     /// <summary>Trouble that the operator does not withstand yet.</summary>
     static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
         Trouble.LateAnswers, Trouble.RetryAfter, Trouble.LabelPolicy, Trouble.Drain, Trouble.StalledJobs,
-        Trouble.Pace];
+        Trouble.ClockHour, Trouble.Pace];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -175,6 +177,10 @@ sealed record Plan
             }))
             .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
             .Concat(Extra(seed, Trouble.StalledJobs, Deed.StallJobs, plan.Jobs.Length))
+            .Concat(Extra(seed, Trouble.ClockHour, Deed.JumpHour, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(20), Length = random.NextDouble() * 20,
+            }))
             .Concat(Extra(seed, Trouble.Drain, Deed.Drain, plan.Jobs.Length, (a, random) => a with
             {
                 Commits = random.Next(10), Length = random.NextDouble() * 10,
@@ -286,6 +292,10 @@ sealed partial class World
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
+            case Deed.JumpHour:
+                Jump(3600);
+                After(action.Length, () => Jump(-3600));
+                break;
             case Deed.KillOperator when operators.Count > 0:
                 Kill(operators[Random.Next(operators.Count)], Random.Next(2) * action.Length);
                 break;
