@@ -278,7 +278,8 @@ sealed class Oracle(World world)
 
     /// <summary>What is still there that should not be once all is over (F1); pods without owner stay (G20).</summary>
     public IEnumerable<string> Leftovers() =>
-        jobs.Values.Where(j => !j.Gone).Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]?.ToJsonString()}")
+        jobs.Values.Where(j => !j.Gone)
+            .Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]?.ToJsonString()}")
             .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last)) && !IsHidden(p)).Select(
                 p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
 
@@ -324,8 +325,7 @@ sealed class Oracle(World world)
         if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
         if (JobOf(pod.Last) is not { Gone: false, Finished: false } job || world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
-        var drained = job is { Phase: "ExitHandlerRunning", Deleting: false }
-            && pod.Last.At("metadata", "deletionTimestamp") is not null
+        var drained = job is { Phase: "ExitHandlerRunning", Deleting: false } && pod.LostAfter is not null
             && (MayBeLost(pod) || FirstExit(job) is not null || Attempt(job) > 1);
         if (release && !drained && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
             world.Violate($"{name} is let go in phase {job.Phase}");

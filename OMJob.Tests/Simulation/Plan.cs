@@ -13,19 +13,19 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
 enum Trouble
 {
-    /// <summary>Containers that stop within the second, nodes' clocks that are off, kubelets that report late.</summary>
+    /// <summary>Containers stop within the second, nodes' clocks are off, kubelets report late.</summary>
     NodeClocks,
     /// <summary>Admission makes pods what they may not be, for a while: a LimitRange, an injector.</summary>
     SpoiledPods,
     /// <summary>Somebody else's pods have the names of exit pods for long.</summary>
     ForeignExits,
-    /// <summary>Of two namespaces that are watched by name one is forbidden, until long after all else is over.</summary>
+    /// <summary>Of two namespaces watched by name one is forbidden, until long after all else is over.</summary>
     Forbidden,
     /// <summary>Answers come seconds after what they tell, and names are taken again at once.</summary>
     LateAnswers,
@@ -37,6 +37,8 @@ enum Trouble
     Drain,
     /// <summary>The watch of OMJobs, and it alone, falls behind.</summary>
     StalledJobs,
+    /// <summary>The server's clock goes an hour ahead for a while: what was observed then is from the future.</summary>
+    ClockHour,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -124,7 +126,8 @@ sealed record Plan
     /// <param name="among">What may be done; all, if nothing is named.</param>
     public static Plan Draw(int seed, params Deed[] among)
     {
-        if (among.Length == 0) among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
+        if (among.Length == 0)
+            among = [.. Enum.GetValues<Deed>().Where(d => d is > Deed.CreateJob and < Deed.SpoilPods)];
         var random = new Random(seed ^ 0x5eed);
         double Often(int oneIn, double most) => random.Next(oneIn) == 0 ? random.NextDouble() * most : 0;
         var jobs = Enumerable.Range(0, random.Next(4) == 0 ? 2 : 1).Select(i => Job($"job-{i}", s => Vary(s, random)));
@@ -172,6 +175,10 @@ sealed record Plan
             }))
             .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
             .Concat(Extra(seed, Trouble.StalledJobs, Deed.StallJobs, plan.Jobs.Length))
+            .Concat(Extra(seed, Trouble.ClockHour, Deed.JumpHour, plan.Jobs.Length, (a, random) => a with
+            {
+                Commits = random.Next(20), Length = random.NextDouble() * 20,
+            }))
             .Concat(Extra(seed, Trouble.Drain, Deed.Drain, plan.Jobs.Length, (a, random) => a with
             {
                 Commits = random.Next(10), Length = random.NextDouble() * 10,
@@ -247,7 +254,9 @@ sealed partial class World
                 Ask("DELETE", pod.Path, AtOnce());
                 Occupy(job, "exit", action.Length);
                 break;
-            case Deed.Recreate when plan.Cron is { } cron: Recreate("cronomjobs", Namespace, cron, action.Length); break;
+            case Deed.Recreate when plan.Cron is { } cron:
+                Recreate("cronomjobs", Namespace, cron, action.Length);
+                break;
             case Deed.Recreate: Recreate("omjobs", job.Namespace, job.Body, action.Length); break;
             case Deed.DeletePod when pod is not null: Ask("DELETE", pod.Path); break;
             case Deed.KillPod when pod is not null: Ask("DELETE", pod.Path, AtOnce()); break;
@@ -281,6 +290,10 @@ sealed partial class World
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
+            case Deed.JumpHour:
+                Jump(3600);
+                After(action.Length, () => Jump(-3600));
+                break;
             case Deed.KillOperator when operators.Count > 0:
                 Kill(operators[Random.Next(operators.Count)], Random.Next(2) * action.Length);
                 break;

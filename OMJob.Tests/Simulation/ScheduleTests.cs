@@ -49,10 +49,11 @@ sealed class ScheduleOracle(World world)
     {
         var (name, tick) = (run.Name(), long.Parse(run.Name()[(run.Name().LastIndexOf('-') + 1)..]));
         if (tick % 60 != 0 || tick <= made) world.Violate($"{name} is at no time of the schedule");
-        if (tick > latest.ToUnixTimeSeconds() + 2) world.Violate($"{name} was created before its time");
+        // A clock that is set by an answer's Date may be ahead by as long as the request took.
+        if (tick > latest.ToUnixTimeSeconds() + 12) world.Violate($"{name} was created before its time");
         if (!ran.Add(tick) && !world.ServingLate) world.Violate($"{name} was created twice");
-        if (!world.ServingLate && world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false }))
-            world.Violate($"{name} was created while {lastName} went on");
+        var goesOn = world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false });
+        if (goesOn && !world.ServingLate) world.Violate($"{name} was created while {lastName} went on");
         var id = run.Text("metadata", "labels", Labels.RunId);
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
         {
@@ -73,7 +74,7 @@ sealed class ScheduleOracle(World world)
     static long? Seconds(string? time) => Json.ReadTime(time)?.ToUnixTimeSeconds();
 }
 
-public sealed class ScheduleTests
+public sealed class ScheduleTests(ITestOutputHelper output)
 {
     static readonly Deed[] Deeds =
     [
@@ -96,12 +97,13 @@ public sealed class ScheduleTests
         var plan = Plan.Draw(seed, Deeds) with { Cron = cron, Namespaces = [""], ForbiddenFrom = null };
         var lifeOf = plan.LifeOf;
         Life Long(string pod) => lifeOf(pod) with { Run = 20 * lifeOf(pod).Run };
-        if (Plan.Has(Trouble.StalledJobs, seed)) // runs that take longer than a minute, and somebody who does not see it
+        if (Plan.Has(Trouble.StalledJobs, seed)) // runs of more than a minute, and somebody who does not see it
             plan = plan with { Operators = 2, LifeOf = Long };
-        // The names that are taken again are those of whom something is asked at that moment.
+        // The names that are taken again are those of whom something is asked at that moment. What was decided for an
+        // hour ahead stays decided, so that nothing could be told of the times in between.
         plan = plan with
         {
-            Actions = [.. plan.Actions.Select(a => a.Deed != Deed.Recreate ? a
+            Actions = [.. plan.Actions.Where(a => a.Deed != Deed.JumpHour).Select(a => a.Deed != Deed.Recreate ? a
                 : a with { Commits = int.MaxValue, Seconds = 60 * random.Next(1, 4) + random.NextDouble() })],
         };
         var world = new World(seed, plan, tracing);
@@ -111,5 +113,5 @@ public sealed class ScheduleTests
 
     [Fact]
     public void D4_G12_H4_each_time_of_a_schedule_has_one_OMJob_or_a_reason_why_not() =>
-        SimulationTests.PlayAll(Play, 0, SimulationTests.Seeds / 50);
+        SimulationTests.PlayAll(Play, SimulationTests.Seeds / 50, output);
 }

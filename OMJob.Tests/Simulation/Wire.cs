@@ -118,7 +118,7 @@ sealed partial class World
         var of = names is [var name, ..] ? $" \\\"{name}\\\"" : "";
         return Refusal(403, "Forbidden", $"{resource}{of} is forbidden: User \\\"omjob-operator\\\" cannot do that to "
             + $"resource \\\"{resource}\\\" in the namespace \\\"{Namespace}\\\"",
-            names is [var named, ..] ? $$"""{"name":"{{named}}","kind":"{{resource}}"}""" : $$"""{"kind":"{{resource}}"}""");
+            names is [var n, ..] ? $$"""{"name":"{{n}}","kind":"{{resource}}"}""" : $$"""{"kind":"{{resource}}"}""");
     }
 
     const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
@@ -169,7 +169,7 @@ sealed partial class World
         return new Reply(response.Code, response.Bytes()) { Date = Date };
     }
 
-    /// <summary>The body as a policy leaves it, which takes the operator's labels from each pod that is written.</summary>
+    /// <summary>The body as a policy leaves it that takes the operator's labels from pods.</summary>
     byte[]? Admit(OMJobs.Request sent)
     {
         if (sent.Body is not { } body || !sent.Path.Contains("/pods") || sent.Method == HttpMethod.Delete
