@@ -291,6 +291,10 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 
     internal WorkQueue Queue => field ??= new(time, metrics);
     internal List<Watch> Watches { get; } = [];
+    /// <summary>Timestamp of the last answer that says something, which 401 and 5xx do not; at first the start's.</summary>
+    internal long Answered { get; private set; } = time.GetTimestamp();
+    /// <summary>The code of the last answer of all; 0: there was none.</summary>
+    internal int LastCode { get; private set; }
     DateTimeOffset Now => clock.Now;
 
     // ----- start and stop
@@ -501,6 +505,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
     Reply? Take(Watch watch, ReadOnlyMemory<byte> line)
     {
         (watch.Connected, watch.Heard, watch.LastEvent) = (true, time.GetTimestamp(), Now);
+        Answered = watch.Heard;
         if (line.IsEmpty) return null; // the stream is open
         try
         {
@@ -960,6 +965,8 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
         var sent = time.GetTimestamp();
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
+        LastCode = reply.Code;
+        if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         if (reply.Date is { } date && clock.Hear(date, took)) RequeueSchedules();
         reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
@@ -2894,15 +2901,20 @@ sealed class Metrics
 /// </summary>
 sealed class Endpoints : IDisposable
 {
+    /// <summary>Connections that are open at the same time, on each port.</summary>
+    const int Places = 64;
+
     readonly Operator op;
     readonly TimeProvider time;
     readonly Metrics metrics;
+    readonly ILogger log;
     readonly TcpListener[] listeners;
+    readonly CancellationTokenSource disposed = new();
 
     /// <summary>Listens at once: throws SocketException where a port is taken.</summary>
     public Endpoints(Operator op, Settings settings, TimeProvider time, Metrics metrics, ILogger log)
     {
-        (this.op, this.time, this.metrics) = (op, time, metrics);
+        (this.op, this.time, this.metrics, this.log) = (op, time, metrics, log);
         var all = Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any;
         var address = settings.AllAddresses ? all : IPAddress.Loopback;
         int[] ports = [settings.HealthPort, settings.MetricsPort];
@@ -2918,17 +2930,38 @@ sealed class Endpoints : IDisposable
     /// <summary>Answers until disposed.</summary>
     public Task Serve() => Task.WhenAll(listeners.Select(Serve));
 
+    /// <summary>
+    /// Who comes takes the place of who came 64 callers before, done or not. In a flood of callers that say little a
+    /// probe, which says all at once, so has its answer; in a queue, or turned away, it would fail and we be killed.
+    /// </summary>
     async Task Serve(TcpListener listener)
     {
-        try
+        var (callers, told, stop) = (new Socket?[Places], (long?)null, disposed.Token);
+        for (var place = 0; ;)
         {
-            while (true) _ = Serve(await listener.AcceptTcpClientAsync());
+            try
+            {
+                var caller = await listener.AcceptSocketAsync(stop);
+                callers[place]?.Dispose();
+                callers[place] = caller;
+                place = (place + 1) % Places;
+                _ = Serve(caller);
+            }
+            catch (Exception e) when (e is SocketException or OperationCanceledException or InvalidOperationException)
+            {
+                if (stop.IsCancellationRequested) return;
+                // Out of file descriptors, say: callers wait until there is one again.
+                if (told is not { } at || Age(at) > TimeSpan.FromMinutes(10))
+                {
+                    log.LogWarning("Endpoints: cannot accept a connection: {Words}", e.Message);
+                    told = time.GetTimestamp();
+                }
+                await Task.Delay(TimeSpan.FromMilliseconds(100), stop).Quietly();
+            }
         }
-        catch (SocketException e) when (e.SocketErrorCode == SocketError.OperationAborted) { }
-        catch (ObjectDisposedException) { }
     }
 
-    async Task Serve(TcpClient caller)
+    async Task Serve(Socket caller)
     {
         try
         {
@@ -2937,7 +2970,7 @@ sealed class Endpoints : IDisposable
             var (buffer, length) = (new byte[8192], 0);
             while (length < buffer.Length && buffer.AsSpan(0, length).IndexOf("\r\n\r\n"u8) < 0)
             {
-                var read = await caller.GetStream().ReadAsync(buffer.AsMemory(length), limit.Token);
+                var read = await caller.ReceiveAsync(buffer.AsMemory(length), limit.Token);
                 if (read == 0) return;
                 length += read;
             }
@@ -2946,9 +2979,12 @@ sealed class Endpoints : IDisposable
             var body = Encoding.UTF8.GetBytes(text);
             var head = $"HTTP/1.1 {code} {(HttpStatusCode)code}\r\nContent-Length: {body.Length}\r\n"
                 + "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nConnection: close\r\n\r\n";
-            await caller.GetStream().WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body], limit.Token);
+            await using var stream = new NetworkStream(caller);
+            await stream.WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body], limit.Token);
         }
-        catch (Exception e) when (e is IOException or OperationCanceledException) { } // the caller is gone, or slow
+        // The caller is gone, slow, or has lost its place.
+        catch (Exception e) when (e is IOException or SocketException or OperationCanceledException
+            or ObjectDisposedException) { }
     }
 
     (int, string) Answer(string? path) => path switch
@@ -2961,9 +2997,18 @@ sealed class Endpoints : IDisposable
 
     static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
 
-    /// <summary>Null while the loop turns: a watch or list lasts 210 s at most.</summary>
-    string? Unhealthy() => op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6))
-        ? "a watch has stopped turning" : null;
+    /// <summary>
+    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
+    /// configuration again. A refusal is healthy, for a new process would hear the same.
+    /// </summary>
+    string? Unhealthy()
+    {
+        if (op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6)))
+            return "a watch has stopped turning";
+        return Age(op.Answered) <= TimeSpan.FromMinutes(10) ? null
+            : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
+                + (op.LastCode == 0 ? "none" : op.LastCode);
+    }
 
     /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
     string? Unready()
@@ -2979,6 +3024,8 @@ sealed class Endpoints : IDisposable
 
     public void Dispose()
     {
+        disposed.Cancel();
         foreach (var listener in listeners) listener.Dispose();
+        disposed.Dispose();
     }
 }
