@@ -291,7 +291,7 @@ sealed partial class Operator(Send send, Clocks clocks, TimeProvider time, ILogg
 
     internal WorkQueue Queue => field ??= new(time, metrics);
     internal List<Watch> Watches { get; } = [];
-    /// <summary>Timestamp of the last answer that says something, as 401 and 5xx do not; at first the start's.</summary>
+    /// <summary>Timestamp of the last answer that says something, not 401 or 5xx; at first the start's.</summary>
     internal long Answered { get; private set; } = time.GetTimestamp();
     /// <summary>The code of the last answer of all; 0: there was none.</summary>
     internal int LastCode { get; private set; }
