@@ -101,7 +101,7 @@ static class Program
             using var logs = LoggerFactory.Create(logging => ConfigureLogs(logging, settings));
             var log = logs.CreateLogger("omjob");
             var access = ClusterAccess.Load(parsed.GetValue(Kubeconfig), parsed.GetValue(Context));
-            using var api = new ApiServer(access);
+            using var api = new ApiServer(access, TimeProvider.System, log);
             using var stop = new CancellationTokenSource();
             void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
             using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
@@ -607,13 +607,17 @@ sealed partial class Operator
     public Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
     {
         (this.send, this.clocks, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
-        (clock, queue, senders) = (new(time), new(time, metrics), new(time));
+        (clock, queue, senders, Answered) = (new(time), new(time, metrics), new(time), time.GetTimestamp());
         cache = new(Changed, held => Watches.Exists(watch => watch.HasPassed(held)));
     }
 
     internal List<Watch> Watches { get; } = [];
     /// <summary>The objects that are remembered.</summary>
     internal Key[] Held => cache.Keys;
+    /// <summary>Timestamp of the last answer that says something, not 401 or 5xx; at first the start's.</summary>
+    internal long Answered { get; private set; }
+    /// <summary>The code of the last answer of all; 0: there was none.</summary>
+    internal int LastCode { get; private set; }
     DateTimeOffset Now => clock.Now;
 
     // ----- start and stop
@@ -836,6 +840,7 @@ sealed partial class Operator
         if (!watch.Listed) return new(410, []); // the cache was dropped
         watch.Connected = true;
         watch.Tell(watch.Version, time.GetTimestamp(), Now);
+        Answered = watch.Heard;
         if (line.IsEmpty) return null; // the stream is open
         try
         {
@@ -1402,6 +1407,8 @@ sealed partial class Operator
         var sent = time.GetTimestamp();
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
+        LastCode = reply.Code;
+        if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
         if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
         reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
@@ -3221,37 +3228,61 @@ sealed record Reply(int Code, byte[] Body)
 /// <summary>Where the cluster is, who we are there. Configuration and credentials are the client package's.</summary>
 sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials)
 {
-    const string ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/";
+    const string ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount";
     /// <summary>The cluster's own authorities; null: the system's.</summary>
     public X509Certificate2Collection? Authorities { get; init; }
     public X509Certificate2? ClientCertificate { get; init; }
     /// <summary>What follows the client certificate in its file: the authorities between it and the root.</summary>
     public X509Certificate2Collection ClientChain { get; init; } = [];
-    /// <summary>Credentials that have nothing cached (W7); null: these never change.</summary>
+    /// <summary>Credentials that have nothing cached (W7); null: no plugin gives them.</summary>
     public Func<ServiceClientCredentials>? Renew { get; init; }
     public string? TlsServerName { get; init; }
     public bool SkipTlsVerify { get; init; }
+    /// <summary>The files that it was read from, and what they held.</summary>
+    public IReadOnlyDictionary<string, string> Files { get; init; } = new Dictionary<string, string>();
+    /// <summary>Reads all of it anew. Throws UsageException.</summary>
+    public Func<ClusterAccess>? Again { get; init; }
+    /// <summary>
+    /// Whether a file holds something else by now; one that is empty is being written. By content, for mounted files
+    /// are links that are swapped.
+    /// </summary>
+    public bool HasChanged =>
+        Files.Any(file => File.ReadAllText(file.Key) is { Length: > 0 } text && text != file.Value);
 
     /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws UsageException.</summary>
     public static ClusterAccess Load(string? path, string? context)
     {
+        if (path is null && KubernetesClientConfiguration.IsInCluster())
+            return InCluster(KubernetesClientConfiguration.InClusterConfig().Host, ServiceAccount);
         var file = path;
+        file ??= Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } variable ? variable
+            : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
+        if (path is null && file.Contains(Path.PathSeparator))
+            throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
+        if (path is null && !File.Exists(file))
+            throw new UsageException($"no service account of a pod here and no {file}: give --kubeconfig");
+        return From(file, read => FromKubeconfig(Path.GetFullPath(file), context, read));
+    }
+
+    /// <summary>With the token and the authorities of a directory, where the kubelet renews them.</summary>
+    internal static ClusterAccess InCluster(string host, string directory) =>
+        // The package would read the token again by the wall clock, which may be set back.
+        From(directory, read => new(host.TrimEnd('/'), Token(read(Path.Combine(directory, "token"))))
+        {
+            Authorities = Bundle(read(Path.Combine(directory, "ca.crt"))),
+        });
+
+    /// <summary>Takes down what is read, so that a change shows, also one that comes while it is read.</summary>
+    static ClusterAccess From(string file, Func<Func<string, string>, ClusterAccess> load)
+    {
+        var files = new Dictionary<string, string>();
         try
         {
-            if (path is null && KubernetesClientConfiguration.IsInCluster())
+            return load(path => files[path] = File.ReadAllText(path)) with
             {
-                file = ServiceAccount + "ca.crt";
-                var authorities = new X509Certificate2Collection();
-                authorities.ImportFromPemFile(file);
-                return From(KubernetesClientConfiguration.InClusterConfig(), authorities, null);
-            }
-            file ??= Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } variable ? variable
-                : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
-            if (path is null && file.Contains(Path.PathSeparator))
-                throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
-            if (path is null && !File.Exists(file))
-                throw new UsageException($"no service account of a pod here and no {file}: give --kubeconfig");
-            return FromKubeconfig(Path.GetFullPath(file), context);
+                Files = files,
+                Again = () => From(file, load),
+            };
         }
 #pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: whoever starts us must see which file.
         catch (Exception e) when (e is not UsageException)
@@ -3261,10 +3292,10 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         }
     }
 
-    static ClusterAccess FromKubeconfig(string path, string? context)
+    static ClusterAccess FromKubeconfig(string path, string? context, Func<string, string> read)
     {
         var yaml = new YamlStream();
-        using (var reader = new StreamReader(path)) yaml.Load(reader);
+        yaml.Load(new StringReader(read(path)));
         if (yaml.Documents is not [{ RootNode: YamlMappingNode root }, ..])
             throw new UsageException($"{path}: no kubeconfig");
         context ??= Scalar(root, "current-context")
@@ -3278,26 +3309,50 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
             throw new UsageException($"{path}: context '{context}' names no user of this file");
         if (Scalar(cluster, "proxy-url") is not null)
             throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
-        // The package reads one certificate of a bundle, and no tokenFile: both are read here.
-        string Relative(string file) => Path.Combine(Path.GetDirectoryName(path)!, file);
-        var pem = Pem(Scalar(cluster, "certificate-authority-data"),
-            Scalar(cluster, "certificate-authority") is { } file ? Relative(file) : null);
-        X509Certificate2Collection? authorities = pem is null ? null : [];
-        authorities?.ImportFromPem(pem);
-        if (authorities is []) throw new UsageException($"{path}: no certificate in the certificate authority");
+        return FromKubeconfig(path, cluster, user, read);
+    }
+
+    static ClusterAccess FromKubeconfig(
+        string path, YamlMappingNode cluster, YamlMappingNode? user, Func<string, string> read)
+    {
+        // All files are read here: the package reads one certificate of a bundle, no tokenFile, and nothing again.
+        string? Beside(YamlMappingNode? node, string key) =>
+            Scalar(node, key) is { } name ? read(Path.Combine(Path.GetDirectoryName(path)!, name)) : null;
+        string? Pem(YamlMappingNode? node, string key) => Decode(Scalar(node, key + "-data")) ?? Beside(node, key);
         var credentials = OfUser(user);
-        var names = new ContextDetails { Cluster = "c", User = credentials is null ? null : "u" };
-        // It would also match names without case, and wants credentials of every user: it gets what was chosen.
-        var config = KubernetesClientConfiguration.BuildConfigFromConfigObject(new K8SConfiguration
+        var config = Configuration(path, cluster, credentials);
+        // A plugin's certificate comes from the package.
+        var certificate = Decode(config.ClientCertificateData) ?? Pem(user, "client-certificate");
+        var key = Decode(config.ClientCertificateKeyData) ?? Pem(user, "client-key");
+        var token = Beside(user, "tokenFile");
+        return new(config.Host.TrimEnd('/'), token is null ? Kubernetes.CreateCredentials(config) : Token(token))
+        {
+            Authorities = Pem(cluster, "certificate-authority") is { } authorities ? Bundle(authorities) : null,
+            ClientCertificate = certificate is null ? null : X509Certificate2.CreateFromPem(certificate, key),
+            ClientChain = Chain(certificate),
+            Renew = token is null && config.TokenProvider is not null && credentials?.ExternalExecution is { } exec
+                ? () => new TokenCredentials(new ExecTokenProvider(exec)) : null,
+            TlsServerName = string.IsNullOrEmpty(config.TlsServerName) ? null : config.TlsServerName,
+            SkipTlsVerify = config.SkipTlsVerify,
+        };
+    }
+
+    /// <summary>
+    /// What the package makes of what was chosen. It would also match names without case, and wants credentials of
+    /// every user. It runs the plugin, if there is one.
+    /// </summary>
+    static KubernetesClientConfiguration Configuration(
+        string path, YamlMappingNode cluster, UserCredentials? credentials)
+    {
+        var user = credentials is null ? null : "u";
+        return KubernetesClientConfiguration.BuildConfigFromConfigObject(new K8SConfiguration
         {
             FileName = path,
-            CurrentContext = context,
-            Contexts = [new() { Name = context, ContextDetails = names }],
+            CurrentContext = "x",
+            Contexts = [new() { Name = "x", ContextDetails = new() { Cluster = "c", User = user } }],
             Clusters = [new() { Name = "c", ClusterEndpoint = Endpoint(cluster) }],
             Users = [new() { Name = "u", UserCredentials = credentials }],
         });
-        var tokenFile = Scalar(user, "tokenFile") is { } name ? Relative(name) : null;
-        return From(config, authorities, tokenFile, credentials?.ExternalExecution);
     }
 
     static ClusterEndpoint Endpoint(YamlMappingNode cluster) => new()
@@ -3307,19 +3362,15 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         SkipTlsVerify = Scalar(cluster, "insecure-skip-tls-verify") == "true",
     };
 
-    /// <summary>Null for a user without any that the package knows.</summary>
+    /// <summary>Null for a user without any that the package is asked for.</summary>
     static UserCredentials? OfUser(YamlMappingNode? user)
     {
-        string[] known = ["token", "username", "client-certificate", "client-certificate-data", "exec"];
+        string[] known = ["token", "username", "exec"];
         return !known.Any(key => Child(user, key) is not null) ? null : new()
         {
             Token = Scalar(user, "token"),
             UserName = Scalar(user, "username"),
             Password = Scalar(user, "password"),
-            ClientCertificate = Scalar(user, "client-certificate"),
-            ClientCertificateData = Scalar(user, "client-certificate-data"),
-            ClientKey = Scalar(user, "client-key"),
-            ClientKeyData = Scalar(user, "client-key-data"),
             ExternalExecution = Child(user, "exec") is not YamlMappingNode exec ? null : new()
             {
                 ApiVersion = Scalar(exec, "apiVersion"),
@@ -3330,38 +3381,25 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         };
     }
 
-    static ClusterAccess From(
-        KubernetesClientConfiguration config, X509Certificate2Collection? authorities, string? tokenFile,
-        ExternalExecution? exec = null) =>
-        new(config.Host.TrimEnd('/'), tokenFile is null
-            ? Kubernetes.CreateCredentials(config) : new TokenCredentials(new TokenFileAuth(tokenFile)))
-        {
-            Authorities = authorities,
-            ClientCertificate = Certificate(config),
-            ClientChain = Chain(config),
-            Renew = tokenFile is not null ? () => new TokenCredentials(new TokenFileAuth(tokenFile))
-                : exec is null || config.TokenProvider is null ? null
-                : () => new TokenCredentials(new ExecTokenProvider(exec)),
-            TlsServerName = string.IsNullOrEmpty(config.TlsServerName) ? null : config.TlsServerName,
-            SkipTlsVerify = config.SkipTlsVerify,
-        };
+    static TokenCredentials Token(string text) => text.Trim() is { Length: > 0 } token
+        ? new(token) : throw new InvalidDataException("the token file is empty");
 
-    static string? Pem(string? data, string? file) =>
-        !string.IsNullOrEmpty(data) ? Encoding.UTF8.GetString(Convert.FromBase64String(data))
-        : !string.IsNullOrEmpty(file) ? File.ReadAllText(file) : null;
-
-    static X509Certificate2Collection Chain(KubernetesClientConfiguration config)
+    static X509Certificate2Collection Bundle(string pem)
     {
-        var all = new X509Certificate2Collection();
-        all.ImportFromPem(Pem(config.ClientCertificateData, config.ClientCertificateFilePath));
-        return [.. all.Skip(1)];
+        var authorities = new X509Certificate2Collection();
+        authorities.ImportFromPem(pem);
+        return authorities is not [] ? authorities
+            : throw new InvalidDataException("no certificate in the certificate authority");
     }
 
-    static X509Certificate2? Certificate(KubernetesClientConfiguration config)
+    static string? Decode(string? data) =>
+        string.IsNullOrEmpty(data) ? null : Encoding.UTF8.GetString(Convert.FromBase64String(data));
+
+    static X509Certificate2Collection Chain(string? pem)
     {
-        var certificate = Pem(config.ClientCertificateData, config.ClientCertificateFilePath);
-        return certificate is null ? null : X509Certificate2.CreateFromPem(
-            certificate, Pem(config.ClientCertificateKeyData, config.ClientKeyFilePath));
+        var all = new X509Certificate2Collection();
+        all.ImportFromPem(pem);
+        return [.. all.Skip(1)];
     }
 
     static string? Scalar(YamlNode? node, string key) =>
@@ -3383,17 +3421,65 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         ? argument : $"\"{argument.Replace("\"", "\\\"", StringComparison.Ordinal)}\"";
 }
 
-/// <summary>The only place that talks HTTP. Every fault becomes a value.</summary>
+/// <summary>
+/// The only place that talks HTTP. Every fault becomes a value. Where a file of the configuration has changed, and
+/// every 5 to 10 minutes anyway, so that no bad API server behind a load balancer holds us, requests go to new
+/// connections; those under way end where they are.
+/// </summary>
 sealed class ApiServer : IDisposable
 {
-    readonly ClusterAccess access;
-    readonly HttpClient http;
-    ServiceClientCredentials? credentials; // replaced after a 401; a race renews once too often
-    long renewed;
-
-    public ApiServer(ClusterAccess access)
+    /// <summary>Who we are, and the connections made as such; it goes with the last request that uses it.</summary>
+    // Not PooledConnectionLifetime: a connection past that is pinged no more, so that W2 would not hold for its watch.
+    sealed class Session(ClusterAccess access, long begun)
     {
-        (this.access, credentials) = (access, access.Credentials);
+        public readonly ClusterAccess Access = access;
+        public readonly HttpClient Http = NewClient(access);
+        public readonly long Begun = begun; // timestamp
+        public int Users; // requests, and 1 while it is the current one
+    }
+
+    readonly TimeProvider time;
+    readonly ILogger? log;
+    // Files are looked at once a minute: so it is 10 at most.
+    readonly TimeSpan lifetime = TimeSpan.FromSeconds(Random.Shared.Next(300, 540));
+    readonly Lock gate = new(); // guards all below, and the users of a session
+    Session session;
+    Task looking = Task.CompletedTask;
+    long looked; // timestamp
+    long? lookedInDoubt; // timestamp
+    bool denied, doubted; // since the last look: a 401; that or a handshake that failed
+
+    public ApiServer(ClusterAccess access, TimeProvider? time = null, ILogger? log = null)
+    {
+        (this.time, this.log) = (time ?? TimeProvider.System, log);
+        session = NewSession(access);
+        looked = session.Begun;
+    }
+
+    static HttpClient NewClient(ClusterAccess access)
+    {
+        var http = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = Tls(access),
+            UseCookies = false,
+            UseProxy = false,
+            AllowAutoRedirect = false,
+            ConnectTimeout = TimeSpan.FromSeconds(10),
+            EnableMultipleHttp2Connections = true,
+            // W2: a half-open connection shows itself within 45 s.
+            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+            KeepAlivePingDelay = TimeSpan.FromSeconds(30),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
+        })
+        { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
+        http.DefaultRequestHeaders.UserAgent.ParseAdd("omjob-operator");
+        http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
+        if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // asked for and checked in TLS
+        return http;
+    }
+
+    static SslClientAuthenticationOptions Tls(ClusterAccess access)
+    {
         var tls = new SslClientAuthenticationOptions();
         if (access.Authorities is { } authorities)
         {
@@ -3412,72 +3498,130 @@ sealed class ApiServer : IDisposable
 #pragma warning disable CA5359 // insecure-skip-tls-verify was asked for by name.
         if (access.SkipTlsVerify) tls.RemoteCertificateValidationCallback = (_, _, _, _) => true;
 #pragma warning restore CA5359
-        http = new HttpClient(new SocketsHttpHandler
-        {
-            SslOptions = tls,
-            UseCookies = false,
-            UseProxy = false,
-            AllowAutoRedirect = false,
-            ConnectTimeout = TimeSpan.FromSeconds(10),
-            EnableMultipleHttp2Connections = true,
-            // W2: a half-open connection shows itself within 45 s.
-            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-            KeepAlivePingDelay = TimeSpan.FromSeconds(30),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
-        })
-        { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
-        http.DefaultRequestHeaders.UserAgent.ParseAdd("omjob-operator");
-        http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
-        if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // asked for and checked in TLS
+        return tls;
     }
 
     public async Task<Reply> Send(Request request, CancellationToken stop)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
         limit.CancelAfter(request.Timeout);
-        try
-        {
-            using var message = new HttpRequestMessage(request.Method, access.Server + request.Path)
-            {
-                Version = HttpVersion.Version20,
-                VersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
-                Content = request.Body is { } body
-                    ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
-            };
-            if (credentials is not null) // a plugin that hangs does not hear the token
-                await credentials.ProcessHttpRequestAsync(message, limit.Token).WaitAsync(limit.Token);
-            using var response = await http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limit.Token);
-            var heard = TimeProvider.System.GetTimestamp();
-            if (response.StatusCode == HttpStatusCode.Unauthorized && access.Renew is { } renew // W7
-                && (renewed == 0 || TimeProvider.System.GetElapsedTime(renewed) > TimeSpan.FromSeconds(10)))
-                (renewed, credentials) = (heard, renew());
-            var (streamed, ended) = (response.IsSuccessStatusCode, (Reply?)null);
-            if (streamed && request.OnLine is { } take)
-                ended = await ReadLines(await response.Content.ReadAsStreamAsync(limit.Token), take, limit.Token);
-            else if (streamed && request.OnPiece is { } piece)
-                await ReadPieces(await response.Content.ReadAsStreamAsync(limit.Token), piece, limit.Token);
-            else streamed = false;
-            var content = streamed ? [] : await response.Content.ReadAsByteArrayAsync(limit.Token);
-            return (ended ?? new Reply((int)response.StatusCode, content)) with
-            {
-                Date = response.Headers.Date + TimeProvider.System.GetElapsedTime(heard),
-                RetryAfter = response.Headers.RetryAfter?.Delta,
-            };
-        }
+        await Look().WaitAsync(limit.Token).Quietly();
+        var used = Enter();
+        try { return await Send(used, request, limit.Token); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { throw; }
         catch (OperationCanceledException) { return Fault($"no answer within {Text.Duration(request.Timeout)}"); }
 #pragma warning disable CA1031 // The edge: what the network, TLS or a credential plugin throws becomes a value.
         catch (Exception e)
 #pragma warning restore CA1031
         {
+            if (e is HttpRequestException { HttpRequestError: HttpRequestError.SecureConnectionError })
+                Doubt(used, false);
             var cause = e;
             while (cause.InnerException is { } inner) cause = inner;
             return Fault(cause == e || e.Message.Contains(cause.Message, StringComparison.Ordinal)
                 ? e.Message : $"{e.Message} {cause.Message}");
         }
+        finally { Leave(used); }
 
-        Reply Fault(string why) => new(0, []) { Fault = $"{request.Method} {access.Server}: {why}" };
+        Reply Fault(string why) => new(0, []) { Fault = $"{request.Method} {used.Access.Server}: {why}" };
     }
+
+    async Task<Reply> Send(Session by, Request request, CancellationToken stop)
+    {
+        using var message = new HttpRequestMessage(request.Method, by.Access.Server + request.Path)
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
+            Content = request.Body is { } body
+                ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
+        };
+        if (by.Access.Credentials is { } credentials) // a plugin that hangs does not hear the token
+            await credentials.ProcessHttpRequestAsync(message, stop).WaitAsync(stop);
+        using var response = await by.Http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, stop);
+        var heard = time.GetTimestamp();
+        if (response.StatusCode == HttpStatusCode.Unauthorized) Doubt(by, true); // W7
+        var (streamed, ended) = (response.IsSuccessStatusCode, (Reply?)null);
+        if (streamed && request.OnLine is { } take)
+            ended = await ReadLines(await response.Content.ReadAsStreamAsync(stop), take, stop);
+        else if (streamed && request.OnPiece is { } piece)
+            await ReadPieces(await response.Content.ReadAsStreamAsync(stop), piece, stop);
+        else streamed = false;
+        var content = streamed ? [] : await response.Content.ReadAsByteArrayAsync(stop);
+        return (ended ?? new Reply((int)response.StatusCode, content)) with
+        {
+            Date = response.Headers.Date + time.GetElapsedTime(heard),
+            RetryAfter = response.Headers.RetryAfter?.Delta,
+        };
+    }
+
+    // ----- sessions
+
+    Session Enter()
+    {
+        lock (gate)
+        {
+            session.Users++;
+            return session;
+        }
+    }
+
+    void Leave(Session used)
+    {
+        lock (gate)
+            if (--used.Users > 0) return;
+        used.Http.Dispose();
+    }
+
+    void Doubt(Session used, bool unauthorized)
+    {
+        lock (gate)
+            if (used == session) (doubted, denied) = (true, denied || unauthorized);
+    }
+
+    /// <summary>
+    /// Looks whether anything has changed, if it is time to: once a minute, and in doubt every 10 s. A plugin that
+    /// hangs there holds up one request only.
+    /// </summary>
+    Task Look()
+    {
+        lock (gate)
+        {
+            var urgent = doubted && (lookedInDoubt is not { } at || Age(at) > TimeSpan.FromSeconds(10));
+            if (!looking.IsCompleted || !urgent && Age(looked) <= TimeSpan.FromMinutes(1)) return Task.CompletedTask;
+            var renew = denied;
+            looked = time.GetTimestamp();
+            if (doubted) lookedInDoubt = looked;
+            (doubted, denied) = (false, false);
+            return looking = Task.Run(() => Look(renew));
+        }
+    }
+
+    void Look(bool renew)
+    {
+        var old = session; // nobody else replaces it
+        var next = Reread(old.Access)
+            ?? (renew && old.Access.Renew is { } plugin ? NewSession(old.Access with { Credentials = plugin() })
+                : Age(old.Begun) > lifetime ? NewSession(old.Access) : null);
+        if (next is null) return;
+        lock (gate) session = next;
+        Leave(old);
+    }
+
+    Session? Reread(ClusterAccess access)
+    {
+        try { return access is { HasChanged: true, Again: { } again } ? NewSession(again()) : null; }
+#pragma warning disable CA1031 // Half written, say: what was read before stays, and we look again.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            log?.LogWarning("A changed configuration cannot be read yet: {Words}", e.Message);
+            return null;
+        }
+    }
+
+    Session NewSession(ClusterAccess access) => new(access, time.GetTimestamp()) { Users = 1 };
+
+    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 
     /// <summary>Hands out whole lines; half a line at the end is dropped (W6).</summary>
     static async Task<Reply?> ReadLines(Stream stream, Func<ReadOnlyMemory<byte>, Reply?> take, CancellationToken stop)
@@ -3510,7 +3654,7 @@ sealed class ApiServer : IDisposable
         while (await stream.ReadAsync(buffer, stop) is > 0 and var read) take(buffer.AsSpan(0, read));
     }
 
-    public void Dispose() => http.Dispose();
+    public void Dispose() => session.Http.Dispose();
 }
 
 // --------------------------------------------------------------------------------------------------------- endpoints
@@ -3608,15 +3752,20 @@ sealed class Metrics
 /// </summary>
 sealed class Endpoints : IDisposable
 {
+    /// <summary>Connections that are open at the same time, on each port.</summary>
+    const int Places = 64;
+
     readonly Operator op;
     readonly TimeProvider time;
     readonly Metrics metrics;
+    readonly ILogger log;
     readonly TcpListener[] listeners;
+    readonly CancellationTokenSource disposed = new();
 
     /// <summary>Listens at once: throws SocketException where a port is taken.</summary>
     public Endpoints(Operator op, Settings settings, TimeProvider time, Metrics metrics, ILogger log)
     {
-        (this.op, this.time, this.metrics) = (op, time, metrics);
+        (this.op, this.time, this.metrics, this.log) = (op, time, metrics, log);
         var all = Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any;
         var address = settings.AllAddresses ? all : IPAddress.Loopback;
         int[] ports = [settings.HealthPort, settings.MetricsPort];
@@ -3632,17 +3781,38 @@ sealed class Endpoints : IDisposable
     /// <summary>Answers until disposed.</summary>
     public Task Serve() => Task.WhenAll(listeners.Select(Serve));
 
+    /// <summary>
+    /// Who comes takes the place of who came 64 callers before, done or not. In a flood of callers that say little a
+    /// probe, which says all at once, so has its answer; in a queue, or turned away, it would fail and we be killed.
+    /// </summary>
     async Task Serve(TcpListener listener)
     {
-        try
+        var (callers, told, stop) = (new Socket?[Places], (long?)null, disposed.Token);
+        for (var place = 0; ;)
         {
-            while (true) _ = Serve(await listener.AcceptTcpClientAsync());
+            try
+            {
+                var caller = await listener.AcceptSocketAsync(stop);
+                callers[place]?.Dispose();
+                callers[place] = caller;
+                place = (place + 1) % Places;
+                _ = Serve(caller);
+            }
+            catch (Exception e) when (e is SocketException or OperationCanceledException or InvalidOperationException)
+            {
+                if (stop.IsCancellationRequested) return;
+                // Out of file descriptors, say: callers wait until there is one again.
+                if (told is not { } at || Age(at) > TimeSpan.FromMinutes(10))
+                {
+                    log.LogWarning("Endpoints: cannot accept a connection: {Words}", e.Message);
+                    told = time.GetTimestamp();
+                }
+                await Task.Delay(TimeSpan.FromMilliseconds(100), stop).Quietly();
+            }
         }
-        catch (SocketException e) when (e.SocketErrorCode == SocketError.OperationAborted) { }
-        catch (ObjectDisposedException) { }
     }
 
-    async Task Serve(TcpClient caller)
+    async Task Serve(Socket caller)
     {
         try
         {
@@ -3651,7 +3821,7 @@ sealed class Endpoints : IDisposable
             var (buffer, length) = (new byte[8192], 0);
             while (length < buffer.Length && buffer.AsSpan(0, length).IndexOf("\r\n\r\n"u8) < 0)
             {
-                var read = await caller.GetStream().ReadAsync(buffer.AsMemory(length), limit.Token);
+                var read = await caller.ReceiveAsync(buffer.AsMemory(length), limit.Token);
                 if (read == 0) return;
                 length += read;
             }
@@ -3660,9 +3830,13 @@ sealed class Endpoints : IDisposable
             var body = Encoding.UTF8.GetBytes(text);
             var head = $"HTTP/1.1 {code} {(HttpStatusCode)code}\r\nContent-Length: {body.Length}\r\n"
                 + "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nConnection: close\r\n\r\n";
-            await caller.GetStream().WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body], limit.Token);
+            await using var stream = new NetworkStream(caller);
+            await stream.WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body], limit.Token);
         }
-        catch (Exception e) when (e is IOException or OperationCanceledException) { } // the caller is gone, or slow
+        // The caller is gone, slow, or has lost its place.
+        catch (Exception e) when (e is IOException or SocketException or OperationCanceledException
+            or ObjectDisposedException)
+        { }
     }
 
     (int, string) Answer(string? path) => path switch
@@ -3675,9 +3849,18 @@ sealed class Endpoints : IDisposable
 
     static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
 
-    /// <summary>Null while the loop turns: a watch or list lasts 210 s at most.</summary>
-    string? Unhealthy() => op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6))
-        ? "a watch has stopped turning" : null;
+    /// <summary>
+    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
+    /// configuration again. A refusal is healthy, for a new process would hear the same.
+    /// </summary>
+    string? Unhealthy()
+    {
+        if (op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6)))
+            return "a watch has stopped turning";
+        return Age(op.Answered) <= TimeSpan.FromMinutes(10) ? null
+            : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
+                + (op.LastCode == 0 ? "none" : op.LastCode);
+    }
 
     /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
     string? Unready()
@@ -3693,6 +3876,8 @@ sealed class Endpoints : IDisposable
 
     public void Dispose()
     {
+        disposed.Cancel();
         foreach (var listener in listeners) listener.Dispose();
+        disposed.Dispose();
     }
 }

@@ -124,7 +124,7 @@ public sealed class SecretsTests
         Assert.DoesNotContain("hunter2", written + string.Concat(log.All), StringComparison.Ordinal);
     }
 
-    sealed class Words : ILogger
+    internal sealed class Words : ILogger
     {
         public ConcurrentQueue<string> All { get; } = [];
         public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;

@@ -29,6 +29,8 @@ public sealed partial class WatchTests
         public Func<Exchange, Task>[] OverSocket { get; init; } = [];
         /// <summary>The answer to a request about a single object; null: as if there were no script.</summary>
         public Func<Request, Reply?> OnObject { get; init; } = _ => null;
+        /// <summary>The answer to whatever is asked, before any script; null: as the scripts have it.</summary>
+        public Func<Request, Reply?> Always { get; init; } = _ => null;
         public TimeSpan? WatchTimeout { get; init; }
         public int HealthPort { get; init; }
         public StepTime Time { get; } = new();
@@ -49,12 +51,15 @@ public sealed partial class WatchTests
         public ConcurrentQueue<string> Patched { get; } = [];
         public bool Seen(string job) => Patched.Contains(job);
 
+        public int Ready() => Ask("ready").Code;
+
         /// <summary>What the operator answers now. Blocks: a script may ask, too.</summary>
-        public int Ready()
+        public (int Code, string Said) Ask(string path)
         {
             using var http = new HttpClient();
-            using var answer = http.Send(new(HttpMethod.Get, $"http://127.0.0.1:{HealthPort}/ready"), WatchTests.Stop);
-            return (int)answer.StatusCode;
+            using var answer = http.Send(new(HttpMethod.Get, $"http://127.0.0.1:{HealthPort}/{path}"), WatchTests.Stop);
+            using var said = new StreamReader(answer.Content.ReadAsStream(WatchTests.Stop));
+            return ((int)answer.StatusCode, said.ReadToEnd());
         }
 
         /// <summary>Lets the operator's clock run from timer to timer until the condition holds.</summary>
@@ -114,6 +119,7 @@ public sealed partial class WatchTests
         async Task<Reply> Answer(Request request, CancellationToken stopped)
         {
             await Task.Yield();
+            if (Always(request) is { } answer) return answer;
             if (request.OnLine is null) return Plain(request);
             if (Watched(request.Path) is { } index)
             {

@@ -72,6 +72,8 @@ sealed class OperatorProcess : IAsyncDisposable
         process.BeginErrorReadLine();
     }
 
+    public int Id => process.Id;
+
     public int HealthPort { get; } = Port.Free();
 
     public int MetricsPort { get; } = Port.Free();

@@ -1,0 +1,188 @@
+// The health port under callers that mean no good, and what /health says of an operator that gets nowhere.
+
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+using OMJobs.Tests.EndToEnd;
+
+public sealed class EndpointsTests
+{
+    const int Places = 64;
+
+    static CancellationToken Stop => TestContext.Current.CancellationToken;
+
+    // ----- callers
+
+    /// <summary>Endpoints of an operator that does not run: healthy, not ready.</summary>
+    sealed class Served : IDisposable
+    {
+        readonly Endpoints endpoints;
+
+        public Served()
+        {
+            var settings = new Settings { Namespaces = [""], Clocks = Moment.Clocks, HealthPort = Port };
+            var op = new Operator((_, _) => throw new NotSupportedException(), Moment.Clocks, TimeProvider.System,
+                NullLogger.Instance);
+            endpoints = new(op, settings, TimeProvider.System, new Metrics(), NullLogger.Instance);
+            Serving = endpoints.Serve();
+        }
+
+        public int Port { get; } = EndToEnd.Port.Free();
+        public Task Serving { get; }
+        public void Dispose() => endpoints.Dispose();
+    }
+
+    static async Task<Socket> Connect(int port)
+    {
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+        await socket.ConnectAsync(IPAddress.Loopback, port, Stop);
+        return socket;
+    }
+
+    /// <summary>The status line's code; 0 where the connection is closed without an answer.</summary>
+    static async Task<int> Answer(Socket socket)
+    {
+        var buffer = new byte[1024];
+        try
+        {
+            var length = await socket.ReceiveAsync(buffer, Stop);
+            return length == 0 ? 0 : int.Parse(buffer.AsSpan(9, 3));
+        }
+        catch (SocketException) { return 0; }
+    }
+
+    static async Task<int> Probe(Socket socket)
+    {
+        try { await socket.SendAsync("GET /health HTTP/1.1\r\nHost: me\r\n\r\n"u8.ToArray(), Stop); }
+        catch (SocketException) { return 0; }
+        return await Answer(socket);
+    }
+
+    [Fact]
+    public async Task In_a_flood_of_connections_the_oldest_give_way_and_who_speaks_is_answered()
+    {
+        using var served = new Served();
+        var callers = new List<Socket>();
+        try
+        {
+            for (var i = 0; i < Places + 6; i++) callers.Add(await Connect(served.Port));
+            foreach (var caller in callers[..6]) Assert.Equal(0, await Answer(caller));
+            foreach (var caller in callers[6..]) Assert.Equal(200, await Probe(caller));
+            using var probe = await Connect(served.Port);
+            Assert.Equal(200, await Probe(probe));
+        }
+        finally { callers.ForEach(caller => caller.Dispose()); }
+    }
+
+    [Fact]
+    public async Task A_caller_that_does_not_say_all_is_let_go()
+    {
+        using var served = new Served();
+        using var caller = await Connect(served.Port);
+        await caller.SendAsync("GET /health HT"u8.ToArray(), Stop);
+        Assert.Equal(0, await Answer(caller));
+    }
+
+    [Fact]
+    public async Task Serving_ends_when_it_is_disposed_of()
+    {
+        var served = new Served();
+        served.Dispose();
+        await served.Serving.WaitAsync(TimeSpan.FromSeconds(60), Stop);
+    }
+
+    [Fact]
+    public async Task The_health_port_outlives_a_time_without_free_file_descriptors()
+    {
+        using var config = new TestKubeconfig().With("server: https://127.0.0.1:1");
+        await using var process = new OperatorProcess(config.Path);
+        await Eventually.True("it has loaded what it needs to log a refused connection", () =>
+            process.Log.Contains("times in a row", StringComparison.Ordinal));
+        var open = Directory.GetFiles($"/proc/{process.Id}/fd").Length;
+        var callers = new List<Socket>();
+        try
+        {
+            await Limit(process.Id, open + 10);
+            for (var i = 0; i < 40; i++) callers.Add(await Connect(process.HealthPort));
+            await Eventually.True("it has none left", () =>
+                process.Log.Contains("cannot accept", StringComparison.Ordinal), 60);
+        }
+        finally { callers.ForEach(caller => caller.Dispose()); }
+        await Eventually.True("healthy again", async () => await process.Health("health") == HttpStatusCode.OK, 60);
+        Assert.Equal(2, process.Log.Split("cannot accept").Length); // said once
+    }
+
+    static async Task Limit(int process, int descriptors)
+    {
+        using var limit = Process.Start("prlimit", [$"--pid={process}", $"--nofile={descriptors}:"]);
+        await limit.WaitForExitAsync(Stop);
+        Assert.Equal(0, limit.ExitCode);
+    }
+
+    // ----- /health
+
+    static WatchTests.Loop Always(Func<Request, Reply?> answer) => new() { HealthPort = Port.Free(), Always = answer };
+
+    static Task Until(WatchTests.Loop loop, double minutes) =>
+        loop.Until(() => loop.Time.Elapsed.TotalMinutes >= minutes, $"{minutes} minutes");
+
+    [Theory, InlineData(0, "none"), InlineData(401, "401"), InlineData(500, "500"), InlineData(503, "503")]
+    public async Task Ten_minutes_without_an_answer_that_says_anything_are_unhealthy(int code, string named)
+    {
+        await using var loop = Always(_ => new Reply(code, []) { Fault = code == 0 ? "refused" : null });
+        await Until(loop, 9.5);
+        Assert.Equal((200, "ok\n"), loop.Ask("health"));
+        await Until(loop, 10.1);
+        var (health, said) = loop.Ask("health");
+        Assert.Equal(503, health);
+        Assert.Equal(1, said.Count(c => c == '\n'));
+        Assert.Contains("for 10 minutes", said, StringComparison.Ordinal);
+        Assert.Contains(named, said, StringComparison.Ordinal);
+    }
+
+    [Theory, InlineData(403), InlineData(404), InlineData(410), InlineData(429)]
+    public async Task A_refusal_that_no_new_process_would_heal_is_healthy(int code)
+    {
+        await using var loop = Always(_ => new Reply(code, []));
+        await Until(loop, 15);
+        Assert.Equal(200, loop.Ask("health").Code);
+    }
+
+    [Fact]
+    public async Task One_answer_is_enough_to_be_healthy_again()
+    {
+        var down = true;
+        await using var loop = Always(_ => down ? new Reply(401, []) : null);
+        await Until(loop, 12);
+        Assert.Equal(503, loop.Ask("health").Code);
+        down = false;
+        await loop.Until(() => loop.Ask("health").Code == 200, "healthy");
+    }
+
+    [Fact]
+    public async Task A_watch_that_brings_lines_is_an_answer_however_it_ends()
+    {
+        await using var loop = Always(request =>
+        {
+            request.OnLine?.Invoke(default);
+            return request.OnLine is null ? null : new Reply(0, []) { Fault = "reset" };
+        });
+        await Until(loop, 15);
+        Assert.Equal(200, loop.Ask("health").Code);
+    }
+
+    [Fact]
+    public async Task A_watch_that_is_open_for_longer_than_it_can_last_is_unhealthy()
+    {
+        await using var loop = Always(_ => null);
+        loop.Time.Advance(TimeSpan.FromSeconds(1)); // a timestamp of 0 is none
+        await loop.Until(() => loop.Asked.Contains("WATCH 10"), "a watch");
+        loop.Time.Advance(TimeSpan.FromMinutes(6.1));
+        Assert.Equal((503, "a watch has stopped turning\n"), loop.Ask("health"));
+    }
+}
