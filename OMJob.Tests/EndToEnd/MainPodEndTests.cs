@@ -10,6 +10,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
 {
     // It exits 0 when it is stopped, and late enough for whole seconds to show which was first.
     const string Obedient = "trap 'sleep 1.1; exit 0' TERM; echo up; sleep 600 & wait";
+    const string Prompt = "trap 'exit 0' TERM; echo up; sleep 600 & wait";
 
     async Task<JobBuilder> Running(string name, string main = Obedient, int grace = 10)
     {
@@ -38,6 +39,21 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         var job = await Running("deleted");
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "deleted-main"));
         await EndsFailed(job, "stopped");
+    }
+
+    /// <summary>Its end and its deletion are told in whole seconds, which are mostly the same.</summary>
+    [Fact]
+    public async Task G21_deleted_by_hand_it_has_failed_though_it_exits_0_within_the_same_second()
+    {
+        await Ns.Operator();
+        var jobs = await Task.WhenAll(Enumerable.Range(0, 12).Select(i => Running($"prompt-{i}", Prompt)));
+        // At any part of a second.
+        await Task.WhenAll(jobs.Select(async (job, i) =>
+        {
+            await Task.Delay(TimeSpan.FromSeconds(i / 12.0));
+            await Ns.Api.Delete(Paths.Pod(Ns.Name, $"{job.Name}-main"));
+        }));
+        await Task.WhenAll(jobs.Select(job => EndsFailed(job, "stopped")));
     }
 
     [Theory]
@@ -104,7 +120,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     public async Task G5_stopped_by_a_disruption_it_has_failed_though_it_exits_0()
     {
         await Ns.Operator();
-        var job = await Running("drained", Obedient.Replace("sleep 1.1; ", ""));
+        var job = await Running("drained", Prompt);
         await Ns.Tell("drained-main", "disruption", "EvictionByEvictionAPI");
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
         await EndsFailed(job, "EvictionByEvictionAPI");
