@@ -92,16 +92,19 @@ sealed class OperatorProcess : IAsyncDisposable
     });
 
     /// <summary>What a GET on the health port answers; null where nobody does.</summary>
-    public async Task<HttpStatusCode?> Health(string path)
+    public async Task<HttpStatusCode?> Health(string path) => (await Says(path)).Code;
+
+    /// <summary>The same with its words.</summary>
+    public async Task<(HttpStatusCode? Code, string Words)> Says(string path)
     {
         try
         {
             using var answer = await Http.GetAsync($"http://127.0.0.1:{HealthPort}/{path}");
-            return answer.StatusCode;
+            return (answer.StatusCode, await answer.Content.ReadAsStringAsync());
         }
         catch (HttpRequestException)
         {
-            return null;
+            return (null, "");
         }
     }
 
