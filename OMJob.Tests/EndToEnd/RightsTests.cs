@@ -14,7 +14,8 @@ public class RightsTests(Cluster cluster) : ClusterTest(cluster)
     {
         await using var second = await Cluster.NewNamespace();
         var (here, there) = (new JobBuilder("here"), new JobBuilder("there"));
-        await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), Json.Object("""{"metadata": {"name": "limited"} }"""));
+        var account = Json.Object("""{"metadata": {"name": "limited"} }""");
+        await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), account);
         await Allow(Ns);
         var kubeconfig = Cluster.Kubeconfig(ofAnother: await Cluster.Token(Ns.Name, "limited"));
         var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name, "-n", second.Name));

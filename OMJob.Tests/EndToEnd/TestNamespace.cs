@@ -202,6 +202,21 @@ sealed class TestNamespace : IAsyncDisposable
 
     public Task AllowPods() => Api.Delete($"{Paths.Core(Name, "resourcequotas")}/none");
 
+    /// <summary>From now on a container that names no limit may have no more than that.</summary>
+    public async Task LimitMemory(string most)
+    {
+        await Api.Create(Paths.Core(Name, "limitranges"), Json.Yaml($$"""
+            metadata: {name: most}
+            spec: {limits: [{type: Container, default: {memory: {{most}}} }] }
+            """).Single());
+        var probe = Json.Yaml("{metadata: {name: probe}, spec: {containers: [{name: main, image: none}] } }").Single();
+        await Eventually.True("the limit is in force", async () =>
+            (await Api.Create($"{Paths.Pods(Name)}?dryRun=All", probe)).At("spec").Items("containers")
+                .All(c => c.Text("resources", "limits", "memory") == most));
+    }
+
+    public Task UnlimitMemory() => Api.Delete($"{Paths.Core(Name, "limitranges")}/most");
+
     public string Logs(string pod) => cluster.Kubelet.Logs(Name, pod);
 
     /// <summary>The first version of an OMJob that was like this, past or to come.</summary>

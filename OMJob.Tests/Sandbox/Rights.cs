@@ -33,7 +33,7 @@ sealed partial class Store
     static bool Has(JsonObject rule, string list, string what) =>
         rule.Strings(list) is var all && (all.Contains(what) || all.Contains("*"));
 
-    /// <summary>The rules of all roles that a service account has in a namespace, or ("") in the whole cluster.</summary>
+    /// <summary>The rules of all roles that a service account has in a namespace; "": in the whole cluster.</summary>
     IEnumerable<JsonObject> RulesOf(string home, string account, string ns)
     {
         ResourceType OfRbac(string plural) => TypeOf("rbac.authorization.k8s.io", "v1", plural)!;
