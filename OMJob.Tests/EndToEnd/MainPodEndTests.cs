@@ -126,6 +126,35 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         await EndsFailed(job, "EvictionByEvictionAPI");
     }
 
+    /// <summary>Who drains a node waits until the pod is gone.</summary>
+    [Fact]
+    public async Task G5_drained_once_it_is_over_it_stays_no_longer_than_the_slack_however_long_the_handler_runs()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("drained", exit: "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("drained-exit", "Running");
+        await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
+        await Ns.PodGone("drained-main", seconds: 15);
+        await Ns.Tell("drained-exit", "exit", "0");
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    [Fact]
+    public async Task G5_drained_once_it_is_over_it_stays_for_one_attempt_of_the_handler()
+    {
+        await Ns.Operator("--lost-pod-slack", "10m");
+        var job = new JobBuilder("drained", exit: "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("drained-exit", "Running");
+        await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
+        await Ns.Tell("drained-exit", "exit", "1");
+        await Ns.PodGone("drained-main", seconds: 15);
+        await Ns.PodPhase("drained-exit-2", "Running");
+        await Ns.Tell("drained-exit-2", "exit", "0");
+        await Ns.Ends(job, "Succeeded", attempts: 2);
+    }
+
     [Fact]
     public async Task G7_never_started_it_is_given_up_at_the_start_deadline()
     {
