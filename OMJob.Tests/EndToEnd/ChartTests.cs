@@ -1,6 +1,6 @@
 // The operator in the place of upstream's: with the CRDs, the rights and the environment that the OpenMetadata chart
 // gives it, a Role in each of two watched namespaces, and OMJobs that upstream had running. It runs alone, for CRDs are
-// the whole cluster's. The API server in memory does not check rights.
+// the whole cluster's.
 
 using System.Globalization;
 using Xunit;

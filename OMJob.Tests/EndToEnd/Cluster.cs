@@ -1,6 +1,6 @@
 // The cluster that OMJOB_TEST_KUBECONFIG names, else the sandbox, with the repository's own CRDs, service account and
-// roles in it: every operator runs with the rights that deploy.yaml gives, no more (which the sandbox does not check). A
-// cluster without nodes will do: the suite brings its own. CRDs, roles and service account are left there.
+// roles in it: every operator runs with the rights that deploy.yaml gives, no more. A cluster without nodes will do:
+// the suite brings its own. CRDs, roles and service account are left there.
 
 using System.Diagnostics;
 using System.Text;

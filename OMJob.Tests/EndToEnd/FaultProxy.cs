@@ -38,6 +38,20 @@ sealed class FaultProxy : IDisposable
     /// <summary>None at first.</summary>
     public Fault Fault { get; set; } = (_, forward) => forward()!;
 
+    /// <summary>An answer in the form of the API server's own refusals.</summary>
+    public static HttpResponseMessage Refusal(int code, string reason, string? retryAfter = null)
+    {
+        var answer = new HttpResponseMessage((HttpStatusCode)code)
+        {
+            Content = new StringContent($$"""
+                {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": {{code}}, "reason": "{{reason}}",
+                 "message": "{{reason}} by the test", "metadata": {} }
+                """, Encoding.UTF8, "application/json"),
+        };
+        if (retryAfter is not null) answer.Headers.Add("Retry-After", retryAfter);
+        return answer;
+    }
+
     public static bool IsWrite(HttpRequestMessage request) => request.Method != HttpMethod.Get;
 
     /// <summary>Breaks all connections, the watches' among them.</summary>

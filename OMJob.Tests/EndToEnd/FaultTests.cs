@@ -2,7 +2,6 @@
 
 using System.Collections.Concurrent;
 using System.Net;
-using System.Text;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -79,14 +78,6 @@ public class KilledAfterAWriteTests(Cluster cluster) : KillTests(cluster)
 
 public class FaultTests(Cluster cluster) : ClusterTest(cluster)
 {
-    static HttpResponseMessage Answer(int code, string reason) => new((HttpStatusCode)code)
-    {
-        Content = new StringContent($$"""
-            {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": {{code}}, "reason": "{{reason}}",
-             "message": "{{reason}} by the test", "metadata": {} }
-            """, Encoding.UTF8, "application/json"),
-    };
-
     [Theory]
     [InlineData(401, "Unauthorized")]
     [InlineData(403, "Forbidden")]
@@ -102,13 +93,37 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
         {
             if (!FaultProxy.IsWrite(request) || !seen.TryAdd($"{request.Method} {request.RequestUri}", true))
                 return await forward();
-            if (code != 200) return Answer(code, reason);
+            if (code != 200) return FaultProxy.Refusal(code, reason);
             (await forward()).Dispose();
             return null;
         };
         await Ns.Operator(proxy);
         var job = new JobBuilder("unlucky");
         await Ns.Create(job);
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    /// <summary>A minute at most, as README says, and no storm of requests.</summary>
+    [Theory]
+    [InlineData("0", true), InlineData("86400", true), InlineData("0", false), InlineData("86400", false)]
+    public async Task G13_told_to_wait_for_no_time_or_a_day_it_does_neither(string retryAfter, bool writes)
+    {
+        var (refuses, refused) = (true, 0);
+        using var proxy = new FaultProxy(Cluster.Api);
+        proxy.Fault = async (request, forward) =>
+        {
+            if (!Volatile.Read(ref refuses) || FaultProxy.IsWrite(request) != writes) return await forward();
+            Interlocked.Increment(ref refused);
+            return FaultProxy.Refusal(429, "TooManyRequests", retryAfter);
+        };
+        var job = new JobBuilder("throttled");
+        await Ns.Create(job);
+        Ns.Started(new OperatorProcess(Cluster.Kubeconfig(proxy.Address), "--namespace", Ns.Name));
+        await Eventually.True("it is refused", () => Volatile.Read(ref refused) > 0);
+        await Task.Delay(TimeSpan.FromSeconds(6), TestContext.Current.CancellationToken);
+        Volatile.Write(ref refuses, false);
+        Assert.InRange(refused, 1, 60);
+        await Ns.Pod("throttled-main", "is created", _ => true, seconds: 70);
         await Ns.Ends(job, "Succeeded");
     }
 

@@ -10,6 +10,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
 {
     // It exits 0 when it is stopped, and late enough for whole seconds to show which was first.
     const string Obedient = "trap 'sleep 1.1; exit 0' TERM; echo up; sleep 600 & wait";
+    const string Prompt = "trap 'exit 0' TERM; echo up; sleep 600 & wait";
 
     async Task<JobBuilder> Running(string name, string main = Obedient, int grace = 10)
     {
@@ -38,6 +39,21 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         var job = await Running("deleted");
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "deleted-main"));
         await EndsFailed(job, "stopped");
+    }
+
+    /// <summary>Its end and its deletion are told in whole seconds, which are mostly the same.</summary>
+    [Fact]
+    public async Task G21_deleted_by_hand_it_has_failed_though_it_exits_0_within_the_same_second()
+    {
+        await Ns.Operator();
+        var jobs = await Task.WhenAll(Enumerable.Range(0, 12).Select(i => Running($"prompt-{i}", Prompt)));
+        // At any part of a second.
+        await Task.WhenAll(jobs.Select(async (job, i) =>
+        {
+            await Task.Delay(TimeSpan.FromSeconds(i / 12.0));
+            await Ns.Api.Delete(Paths.Pod(Ns.Name, $"{job.Name}-main"));
+        }));
+        await Task.WhenAll(jobs.Select(job => EndsFailed(job, "stopped")));
     }
 
     [Theory]
@@ -104,10 +120,39 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
     public async Task G5_stopped_by_a_disruption_it_has_failed_though_it_exits_0()
     {
         await Ns.Operator();
-        var job = await Running("drained", Obedient.Replace("sleep 1.1; ", ""));
+        var job = await Running("drained", Prompt);
         await Ns.Tell("drained-main", "disruption", "EvictionByEvictionAPI");
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
         await EndsFailed(job, "EvictionByEvictionAPI");
+    }
+
+    /// <summary>Who drains a node waits until the pod is gone.</summary>
+    [Fact]
+    public async Task G5_drained_once_it_is_over_it_stays_no_longer_than_the_slack_however_long_the_handler_runs()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("drained", exit: "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("drained-exit", "Running");
+        await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
+        await Ns.PodGone("drained-main", seconds: 15);
+        await Ns.Tell("drained-exit", "exit", "0");
+        await Ns.Ends(job, "Succeeded");
+    }
+
+    [Fact]
+    public async Task G5_drained_once_it_is_over_it_stays_for_one_attempt_of_the_handler()
+    {
+        await Ns.Operator("--lost-pod-slack", "10m");
+        var job = new JobBuilder("drained", exit: "sleep 600");
+        await Ns.Create(job);
+        await Ns.PodPhase("drained-exit", "Running");
+        await Ns.Api.Delete(Paths.Pod(Ns.Name, "drained-main"));
+        await Ns.Tell("drained-exit", "exit", "1");
+        await Ns.PodGone("drained-main", seconds: 15);
+        await Ns.PodPhase("drained-exit-2", "Running");
+        await Ns.Tell("drained-exit-2", "exit", "0");
+        await Ns.Ends(job, "Succeeded", attempts: 2);
     }
 
     [Fact]

@@ -30,9 +30,9 @@ static class Port
 
 sealed class OperatorProcess : IAsyncDisposable
 {
-    static readonly string Binary = Environment.GetEnvironmentVariable("OMJOB_TEST_BINARY")
+    public static readonly string Binary = Environment.GetEnvironmentVariable("OMJOB_TEST_BINARY")
         ?? Repository.Operator;
-    static readonly HttpClient Http = new();
+    static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(10) };
 
     readonly Process process;
     readonly StringBuilder log = new();
@@ -93,17 +93,20 @@ sealed class OperatorProcess : IAsyncDisposable
         return await Health("ready") == HttpStatusCode.OK;
     });
 
-    /// <summary>What a GET on the health port answers; null where nobody does.</summary>
-    public async Task<HttpStatusCode?> Health(string path)
+    /// <summary>What a GET on the health port answers; null where nobody does within 10 s.</summary>
+    public async Task<HttpStatusCode?> Health(string path) => (await Says(path)).Code;
+
+    /// <summary>The same with its words.</summary>
+    public async Task<(HttpStatusCode? Code, string Words)> Says(string path)
     {
         try
         {
             using var answer = await Http.GetAsync($"http://127.0.0.1:{HealthPort}/{path}");
-            return answer.StatusCode;
+            return (answer.StatusCode, await answer.Content.ReadAsStringAsync());
         }
-        catch (HttpRequestException)
+        catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
         {
-            return null;
+            return (null, "");
         }
     }
 

@@ -1,6 +1,7 @@
 // The operator as a process: which namespaces it watches, its ports, its end, and two of it at once.
 
 using System.Net;
+using System.Net.Sockets;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -33,6 +34,26 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
         Assert.Equal(HttpStatusCode.OK, await process.Health("ready"));
         Assert.Equal(HttpStatusCode.OK, await process.Health("metrics"));
         await process.Stop();
+    }
+
+    /// <summary>The first ones take all file descriptors that it may have.</summary>
+    [Fact]
+    public async Task W5_after_more_connections_than_it_can_take_it_still_answers()
+    {
+        string[] few = ["-c", "ulimit -n 256; exec \"$0\" \"$@\"", OperatorProcess.Binary, "--namespace", Ns.Name];
+        var process = Ns.Started(new OperatorProcess("sh", Cluster.Kubeconfig(), [], few));
+        await process.Ready();
+        var connections = Enumerable.Range(0, 300).Select(_ => new TcpClient()).ToList();
+        await Task.WhenAll(connections.Select(c => c.ConnectAsync(IPAddress.Loopback, process.HealthPort)));
+        // They are nobody's as long as it has not taken them.
+        await Task.Delay(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
+        connections.ForEach(c => c.Dispose());
+        foreach (var path in (string[])["health", "ready"])
+            await Eventually.True($"/{path} answers", async () =>
+                await process.Health(path) == HttpStatusCode.OK, seconds: 60);
+        var job = new JobBuilder("job");
+        await Ns.Create(job);
+        await Ns.Ends(job, "Succeeded");
     }
 
     [Fact]

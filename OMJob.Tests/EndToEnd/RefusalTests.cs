@@ -35,6 +35,25 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.Ends(job, "Succeeded");
     }
 
+    /// <summary>The pod is called invalid then, as it is where it can never be a pod.</summary>
+    [Fact]
+    public async Task G14_a_limit_range_in_the_way_of_the_exit_handler_is_waited_for_too()
+    {
+        await Ns.Operator();
+        var job = new JobBuilder("patient", "sleep 600")
+            .With("exitHandlerSpec.resources", """{"requests": {"memory": "128Mi"} }""");
+        await Ns.Create(job);
+        await Ns.PodPhase("patient-main", "Running");
+        await Ns.LimitMemory("64Mi");
+        await Ns.Tell("patient-main", "exit", "0");
+        const string words = "exit handler is blocked: Pod \"patient-exit\" is invalid: spec.containers[0].resources" +
+            ".requests: Invalid value: \"128Mi\": must be less than or equal to memory limit";
+        await Ns.Message(job, $"Main pod succeeded; {words}");
+        await Ns.Warning(job, words);
+        await Ns.UnlimitMemory();
+        await Ns.Ends(job, "Succeeded");
+    }
+
     [Fact]
     public async Task A_service_account_that_comes_late_is_waited_for()
     {

@@ -94,14 +94,22 @@ sealed class Run
             $"The exit pod was created while the main pod was {main["status"]!.ToJsonString()}");
     }
 
-    /// <summary>The main pod's object was there as long as an exit handler could want to read it.</summary>
+    /// <summary>
+    /// The main pod's object was there as long as an exit handler could want to read it. Who deletes it waits for one
+    /// attempt, and not even for that once the deletion is overdue.
+    /// </summary>
     void CheckMainStayed()
     {
         if (Exits.Count == 0 || Mains.Count == 0) return;
-        var ended = history.FindIndex(c => c.Object.Uid() == Exits[^1].Uid()
-            && (c.Type == "DELETED" || c.Object.Text("status", "phase") is "Succeeded" or "Failed"));
         var gone = history.FindIndex(c => c.Type == "DELETED" && c.Object.Uid() == Mains[0].Uid());
-        Assert.True(gone < 0 || gone > ended, "The main pod went before its exit handler had ended");
+        if (gone < 0) return;
+        var deletion = history.Take(gone).Where(c => c.Object.Uid() == Mains[0].Uid())
+            .Select(c => c.Object.Time("metadata", "deletionTimestamp")).LastOrDefault();
+        var awaited = deletion is null ? Exits[^1] : Exits[0];
+        var ended = history.FindIndex(c => c.Object.Uid() == awaited.Uid()
+            && (c.Type == "DELETED" || c.Object.Text("status", "phase") is "Succeeded" or "Failed"));
+        Assert.True(gone > ended || history[gone].At > deletion + TestNamespace.LostPodSlack,
+            "The main pod went before its exit handler had ended");
     }
 
     /// <summary>The pod is built as documented: name, labels, owner, container, variables, security contexts.</summary>

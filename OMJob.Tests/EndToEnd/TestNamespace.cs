@@ -10,10 +10,13 @@ using OMJobs.Sandbox;
 
 sealed class TestNamespace : IAsyncDisposable
 {
+    /// <summary>The operators' own, unless a test says another, longer one.</summary>
+    public static readonly TimeSpan LostPodSlack = TimeSpan.FromSeconds(2);
+
     readonly Cluster cluster;
     readonly CancellationTokenSource stop = new();
     readonly List<OperatorProcess> operators = [];
-    readonly List<(DateTime At, Notice Notice)> history = [];
+    readonly List<Notice> history = [];
     readonly Task watching;
 
     TestNamespace(Cluster cluster, string name)
@@ -68,7 +71,7 @@ sealed class TestNamespace : IAsyncDisposable
         try
         {
             await foreach (var change in Api.Watch(collection, stop.Token))
-                lock (history) history.Add((DateTime.UtcNow, change));
+                lock (history) history.Add(change);
         }
         catch (OperationCanceledException)
         {
@@ -80,7 +83,7 @@ sealed class TestNamespace : IAsyncDisposable
     {
         get
         {
-            lock (history) return [.. history.Select(h => h.Notice)];
+            lock (history) return [.. history];
         }
     }
 
@@ -95,7 +98,8 @@ sealed class TestNamespace : IAsyncDisposable
 
     async Task<OperatorProcess> Start(string? server, IEnumerable<string> flags)
     {
-        if (!flags.Contains("--lost-pod-slack")) flags = ["--lost-pod-slack", "2s", .. flags];
+        if (!flags.Contains("--lost-pod-slack"))
+            flags = ["--lost-pod-slack", $"{LostPodSlack.TotalSeconds}s", .. flags];
         var process = Started(new OperatorProcess(cluster.Kubeconfig(server), ["--namespace", Name, .. flags]));
         await process.Ready();
         return process;
@@ -202,6 +206,21 @@ sealed class TestNamespace : IAsyncDisposable
 
     public Task AllowPods() => Api.Delete($"{Paths.Core(Name, "resourcequotas")}/none");
 
+    /// <summary>From now on a container that names no limit may have no more than that.</summary>
+    public async Task LimitMemory(string most)
+    {
+        await Api.Create(Paths.Core(Name, "limitranges"), Json.Yaml($$"""
+            metadata: {name: most}
+            spec: {limits: [{type: Container, default: {memory: {{most}}} }] }
+            """).Single());
+        var probe = Json.Yaml("{metadata: {name: probe}, spec: {containers: [{name: main, image: none}] } }").Single();
+        await Eventually.True("the limit is in force", async () =>
+            (await Api.Create($"{Paths.Pods(Name)}?dryRun=All", probe)).At("spec").Items("containers")
+                .All(c => c.Text("resources", "limits", "memory") == most));
+    }
+
+    public Task UnlimitMemory() => Api.Delete($"{Paths.Core(Name, "limitranges")}/most");
+
     public string Logs(string pod) => cluster.Kubelet.Logs(Name, pod);
 
     /// <summary>The first version of an OMJob that was like this, past or to come.</summary>
@@ -212,8 +231,8 @@ sealed class TestNamespace : IAsyncDisposable
         Job(builder, $"has phase {phase}", j => j.Text("status", "phase") == phase);
 
     /// <summary>The first version of a pod that was like this, past or to come.</summary>
-    public Task<JsonObject> Pod(string name, string what, Func<JsonObject, bool> like) =>
-        Seen($"pod {name} {what}", o => o.Text("kind") == "Pod" && o.Name() == name && like(o));
+    public Task<JsonObject> Pod(string name, string what, Func<JsonObject, bool> like, int seconds = 60) =>
+        Seen($"pod {name} {what}", o => o.Text("kind") == "Pod" && o.Name() == name && like(o), seconds);
 
     public Task<JsonObject> PodPhase(string name, string phase) =>
         Pod(name, $"has phase {phase}", p => p.Text("status", "phase") == phase);
@@ -226,6 +245,10 @@ sealed class TestNamespace : IAsyncDisposable
     public Task Gone(JobBuilder builder, int seconds = 60) =>
         Eventually.True($"OMJob {builder.Name} is gone", () =>
             History.Any(c => c.Type == "DELETED" && c.Object.Uid() == builder.Uid), seconds);
+
+    /// <summary>Waits until a pod of that name is gone.</summary>
+    public Task PodGone(string name, int seconds = 60) => Eventually.True($"pod {name} is gone", () =>
+        History.Any(c => c.Type == "DELETED" && c.Object.Text("kind") == "Pod" && c.Object.Name() == name), seconds);
 
     /// <summary>The events about an OMJob, by the field selector that the documentation names.</summary>
     public Task<List<JsonObject>> Events(JobBuilder builder) => Api.List($"{Paths.Core(Name, "events")}" +
@@ -264,10 +287,13 @@ sealed class TestNamespace : IAsyncDisposable
     {
         var story = new StringBuilder();
         lock (history)
-            foreach (var (at, (type, o)) in history)
-                story.AppendLine($"{at:HH:mm:ss.fff} {type} {o.Text("kind")} {o.Name()} finalizers [" +
+            foreach (var notice in history)
+            {
+                var (type, o) = notice;
+                story.AppendLine($"{notice.At:HH:mm:ss.fff} {type} {o.Text("kind")} {o.Name()} finalizers [" +
                     $"{string.Join(' ', o.Finalizers())}] deleted {o.Text("metadata", "deletionTimestamp")} " +
                     $"{o["status"]?.ToJsonString()}");
+            }
         foreach (var process in operators) story.AppendLine($"--- operator\n{process.Log}");
         return story.ToString();
     }

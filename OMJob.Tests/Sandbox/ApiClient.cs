@@ -25,7 +25,11 @@ sealed class ApiException(HttpStatusCode code, string body) : Exception($"{(int)
 }
 
 /// <summary>One line of a watch: ADDED, MODIFIED or DELETED, and the object.</summary>
-sealed record Notice(string Type, JsonObject Object);
+sealed record Notice(string Type, JsonObject Object)
+{
+    /// <summary>When it came.</summary>
+    public DateTimeOffset At { get; } = DateTimeOffset.UtcNow;
+}
 
 /// <summary>The paths of the collections that the suite uses.</summary>
 static class Paths

@@ -26,8 +26,19 @@ static class BuiltIn
                     if (subject.Text("kind") is "User" or "Group")
                         subject.Default("apiGroup", "rbac.authorization.k8s.io");
                 break;
+            case "limitranges": SetLimitDefaults(o); break;
             case ResourceType.CrdPlural: SetCrdDefaults(o); break;
         }
+    }
+
+    /// <summary>What a container gets that says nothing: as much as it may have at most.</summary>
+    static void SetLimitDefaults(JsonObject range)
+    {
+        foreach (var item in range.At("spec").Items("limits").Where(i => i.Text("type") == "Container"))
+            foreach (var (to, from) in ((string, string)[])
+                [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")])
+                foreach (var (resource, amount) in item[from] as JsonObject ?? [])
+                    item.Child(to).Default(resource, amount!.DeepClone());
     }
 
     static void SetSecretDefaults(JsonObject secret)

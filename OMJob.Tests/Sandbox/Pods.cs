@@ -102,6 +102,32 @@ static class Pods
         pod["status"] = new JsonObject { ["phase"] = "Pending", ["qosClass"] = QosClass(spec) };
     }
 
+    /// <summary>Gives the containers what a LimitRange says for those that say nothing; it enforces nothing.</summary>
+    public static void SetLimits(JsonObject pod, JsonObject range)
+    {
+        var set = new List<string>();
+        foreach (var item in range.At("spec").Items("limits").Where(i => i.Text("type") == "Container"))
+            foreach (var list in (string[])["containers", "initContainers"])
+                foreach (var container in pod["spec"].Items(list))
+                {
+                    var name = $"{(list == "containers" ? "" : "init ")}container {container.Text("name")}";
+                    Set(container, "requests", item["defaultRequest"], name);
+                    Set(container, "limits", item["default"], name);
+                }
+        if (set.Count == 0) return;
+        pod.Child("metadata").Child("annotations")["kubernetes.io/limit-ranger"] =
+            $"LimitRanger plugin set: {string.Join("; ", set)}";
+
+        void Set(JsonObject container, string what, JsonNode? values, string name)
+        {
+            var missing = (values as JsonObject ?? [])
+                .Where(v => container.At("resources", what).At(v.Key) is null).OrderBy(v => v.Key).ToList();
+            foreach (var (resource, amount) in missing)
+                container.Child("resources").Child(what)[resource] = amount!.DeepClone();
+            if (missing.Count > 0) set.Add($"{string.Join(", ", missing.Select(v => v.Key))} {what[..^1]} for {name}");
+        }
+    }
+
     /// <summary>Every pod stays for five minutes on a node that is lost.</summary>
     public static void AddTolerations(JsonObject spec)
     {

@@ -4,7 +4,7 @@
 // write puts a new one in their place, so answers and events may share them.
 //
 // This file: objects, versions, history, reading. Writes.cs: create, update, patch, delete. Controllers.cs: what the
-// controller manager does. RBAC objects are stored, not enforced; nothing schedules or runs a pod.
+// controller manager does. Rights.cs: RBAC. Nothing schedules or runs a pod.
 
 using System.Text;
 using System.Text.Json.Nodes;
@@ -196,6 +196,7 @@ sealed partial class Store
                 ? new(404, []) { PlainText = "404 page not found" } : throw Refuse.NoRoute();
         var (type, name, sub) = (target.Type, target.Name, target.Subresource);
         if (type.Namespaced && target.Namespace.Length == 0 && name.Length > 0) throw Refuse.NoRoute();
+        Authorize(request, target);
         if (sub.Length > 0) return Subresource(target, request);
         var everywhere = type.Namespaced && target.Namespace.Length == 0;
         return (request.Method, name.Length > 0) switch

@@ -158,7 +158,10 @@ sealed partial class Store
             throw Refuse.With(405, "MethodNotAllowed", "create not allowed while custom resource definition is " +
                 "terminating", Refuse.Details(type, ""));
         if (type.IsPod)
+        {
+            foreach (var range in InNamespace(Core("limitranges"), ns)) Pods.SetLimits(o, range.Value);
             Pods.Admit(o, account => Find(Core("serviceaccounts"), $"{ns}/{account}"));
+        }
         foreach (var field in (string[])["deletionTimestamp", "deletionGracePeriodSeconds",
             "resourceVersion"]) meta.Remove(field);
         BuiltIn.PrepareForCreate(type, o);

@@ -1,0 +1,53 @@
+// The operator without rights for all namespaces: the rules of deploy.yaml as a Role in each, as it says there.
+
+using System.Net;
+using Xunit;
+
+namespace OMJobs.Tests.EndToEnd;
+
+using OMJobs.Sandbox;
+
+public class RightsTests(Cluster cluster) : ClusterTest(cluster)
+{
+    [Fact]
+    public async Task A_namespace_without_rights_holds_up_no_other_and_is_named_until_it_gives_them()
+    {
+        await using var second = await Cluster.NewNamespace();
+        var (here, there) = (new JobBuilder("here"), new JobBuilder("there"));
+        var account = Json.Object("""{"metadata": {"name": "limited"} }""");
+        await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), account);
+        await Allow(Ns);
+        var kubeconfig = Cluster.Kubeconfig(ofAnother: await Cluster.Token(Ns.Name, "limited"));
+        var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name, "-n", second.Name));
+        await second.Create(there);
+        await Ns.Create(here);
+        await Ns.Ends(here, "Succeeded");
+        var (code, words) = await process.Says("ready");
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, code);
+        Assert.Contains(second.Name, words);
+        Assert.DoesNotContain(Ns.Name, words);
+        Assert.Equal(HttpStatusCode.OK, await process.Health("health"));
+        await Allow(second);
+        await second.Ends(there, "Succeeded");
+        await process.Ready();
+    }
+
+    /// <summary>The account `limited` of this test's namespace gets all rights of the operator in that one.</summary>
+    Task Allow(TestNamespace ns)
+    {
+        var rules = Json.Yaml(Cluster.Read("deploy.yaml")).Single(d => d.Text("kind") == "ClusterRole")["rules"]!;
+        var role = Json.Yaml($$"""
+            apiVersion: rbac.authorization.k8s.io/v1
+            kind: Role
+            metadata: {name: limited, namespace: {{ns.Name}}}
+            ---
+            apiVersion: rbac.authorization.k8s.io/v1
+            kind: RoleBinding
+            metadata: {name: limited, namespace: {{ns.Name}}}
+            roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: limited}
+            subjects: [{kind: ServiceAccount, name: limited, namespace: {{Ns.Name}}}]
+            """).ToList();
+        role[0]["rules"] = rules.DeepClone();
+        return Ns.Api.Apply(role);
+    }
+}
