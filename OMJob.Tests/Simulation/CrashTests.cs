@@ -68,6 +68,7 @@ public sealed class CrashTests(ITestOutputHelper output)
         var status = job.Last["status"]!.DeepClone().AsObject();
         status.Remove("startTime");
         status.Remove("completionTime");
+        foreach (var condition in status["conditions"]!.AsArray()) condition!.AsObject().Remove("lastTransitionTime");
         return status.ToJsonString();
     }
 
