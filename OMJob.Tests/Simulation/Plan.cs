@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour, Restore,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -39,6 +39,8 @@ enum Trouble
     StalledJobs,
     /// <summary>The server's clock goes an hour ahead for a while: what was observed then is from the future.</summary>
     ClockHour,
+    /// <summary>The API server's database is restored from a backup: resource versions go back.</summary>
+    Restore,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -112,7 +114,7 @@ sealed record Plan
     /// <summary>Trouble that the operator does not withstand yet.</summary>
     static readonly Trouble[] Off = [Trouble.NodeClocks, Trouble.SpoiledPods, Trouble.ForeignExits, Trouble.Forbidden,
         Trouble.LateAnswers, Trouble.RetryAfter, Trouble.LabelPolicy, Trouble.Drain, Trouble.StalledJobs,
-        Trouble.ClockHour, Trouble.Pace];
+        Trouble.ClockHour, Trouble.Restore, Trouble.Pace];
 
     /// <summary>OMJOB_SIM_TROUBLE: only these, comma-separated, each in every other history.</summary>
     static readonly Trouble[]? Only = Environment.GetEnvironmentVariable("OMJOB_SIM_TROUBLE") is { Length: > 0 } named
@@ -198,6 +200,7 @@ sealed record Plan
             .. Some(Trouble.LabelPolicy, Deed.LabelPolicy, 45, 0, 300),
             .. Some(Trouble.StalledJobs, Deed.StallJobs, 45, 0, 0),
             .. Some(Trouble.ClockHour, Deed.JumpHour, 20, 0, 20),
+            .. Some(Trouble.Restore, Deed.Restore, 60, 3, 30),
             .. Some(Trouble.Drain, Deed.Drain, 10, 0, 10),
         ];
     }
@@ -288,6 +291,7 @@ sealed partial class World
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
+            case Deed.Restore: Restore((long)action.Length, cut: action.Exit); break;
             case Deed.JumpHour:
                 Jump(3600);
                 After(action.Length, () => Jump(-3600));
