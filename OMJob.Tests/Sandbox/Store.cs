@@ -110,6 +110,26 @@ sealed partial class Store
         }
     }
 
+    /// <summary>
+    /// etcd is restored from a backup made at that version, which history must still reach: what came later has never
+    /// been. No watch is told; each is silent until the versions have come past the last one that it has seen.
+    /// </summary>
+    public void Rewind(long to)
+    {
+        lock (gate)
+        {
+            while (history.Count > 0 && history[^1].Version > to)
+            {
+                var last = history[^1];
+                history.RemoveAt(history.Count - 1);
+                if (last.Before is null) objects[last.Type.Qualified].Remove(last.Key);
+                else objects[last.Type.Qualified][last.Key] = last.Before;
+                Note(new(last.Version, last.Type, last.Key, last.After, last.Before));
+            }
+            version = to;
+        }
+    }
+
     static string PathOf(ResourceType type, string ns) =>
         (type.Group.Length == 0 ? "/api/" : "/apis/") + type.ApiVersion
             + (type.Namespaced ? $"/namespaces/{ns}" : "") + $"/{type.Plural}";
@@ -358,7 +378,7 @@ sealed partial class Store
                 if (after < compacted) return (null, true);
                 var at = history.Count;
                 while (at > 0 && history[at - 1].Version > after) at--;
-                place = dropped + at;
+                place = dropped + at + Math.Max(0, after - version); // of the future: nothing until then
             }
             if (place < dropped) return (null, true);
             return place - dropped < history.Count ? (history[(int)(place - dropped)], false) : (null, false);

@@ -104,9 +104,39 @@ sealed class Nodes(World world)
     {
         if (change.Type.Plural != "pods") return;
         var uid = change.Shown.Uid();
-        if (change.After is not { } pod) pods.Remove(uid);
+        if (change.After is not { } pod) Bury(uid);
         else if (pods.TryGetValue(uid, out var hosted)) hosted.Pod = pod;
         else pods[uid] = new Hosted(pod, world.LifeOf(pod), world.Ticks);
+    }
+
+    readonly Dictionary<string, Hosted> buried = []; // whose pods have gone
+
+    void Bury(string uid)
+    {
+        if (!pods.Remove(uid, out var gone)) return;
+        buried[uid] = gone;
+        if (gone.Running) (gone.Running, gone.Stopped) = (false, true);
+        gone.SidecarRuns = false;
+    }
+
+    /// <summary>
+    /// The API server has forgotten what came after its backup. A pod that it does not know is stopped; of those that
+    /// it knows the kubelets report again how they are.
+    /// </summary>
+    public void Restore(IEnumerable<JsonObject> known)
+    {
+        var there = known.ToDictionary(pod => pod.Uid());
+        foreach (var uid in pods.Keys.Where(uid => !there.ContainsKey(uid)).ToArray()) Bury(uid);
+        foreach (var (uid, pod) in there)
+        {
+            if (buried.Remove(uid, out var back))
+            {
+                if (back is { Started: not null, Terminated: null }) back.Terminated = (137, "Error", Clock(back));
+                pods[uid] = back;
+            }
+            var hosted = pods[uid];
+            (hosted.Pod, hosted.Signalled, hosted.Report) = (pod, null, world.Ticks);
+        }
     }
 
     static long In(double seconds) => (long)(seconds * TimeSpan.TicksPerSecond);

@@ -21,6 +21,8 @@ sealed class JobRecord(JsonObject job)
     public long? Code => Last.Long("status", "mainPodExitCode");
     public bool Finished => Phase is "Succeeded" or "Failed";
     public bool Deleting => Last.At("metadata", "deletionTimestamp") is not null;
+    /// <summary>The API server has forgotten some of what was done for it: much may be done again.</summary>
+    public bool Restored { get; set; }
 }
 
 sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
@@ -66,6 +68,24 @@ sealed class Oracle(World world)
         if (world.Now > latest) latest = world.Now;
         if (change.Type.Plural == "omjobs") SeeJob(change);
         if (change.Type.Plural == "pods") SeePod(change);
+    }
+
+    /// <summary>The API server was restored: this is all that it knows now.</summary>
+    public void Restore(IEnumerable<JsonObject> jobsLeft, IEnumerable<JsonObject> podsLeft)
+    {
+        var (left, lives) = (jobsLeft.ToDictionary(o => o.Uid()), podsLeft.ToDictionary(o => o.Uid()));
+        foreach (var job in jobs.Values)
+        {
+            job.Restored = true;
+            job.Gone = !left.TryGetValue(job.Uid, out var known);
+            job.Last = known ?? job.Last;
+            job.Mains = job.Pods.Count(p => p.IsMain && lives.ContainsKey(p.Uid));
+        }
+        foreach (var pod in pods.Values)
+        {
+            pod.Gone = !lives.TryGetValue(pod.Uid, out var known);
+            pod.Last = known ?? pod.Last;
+        }
     }
 
     void SeeJob(Change change)
@@ -311,7 +331,8 @@ sealed class Oracle(World world)
     /// <summary>A drained node waits for the first attempt of the exit handler, and not for ever.</summary>
     void CheckDrained(JobRecord job)
     {
-        if (job is not { Phase: "ExitHandlerRunning", Deleting: false } || world.QuietFrom is not { } quiet) return;
+        if (job is not { Phase: "ExitHandlerRunning", Deleting: false, Restored: false }
+            || world.QuietFrom is not { } quiet) return;
         if (job.Pods.Find(p => p.Drained && !p.Gone && Held(p.Last)) is not { } main) return;
         var waited = TimeSpan.FromTicks(world.Ticks - Math.Max(quiet, FirstExit(job)?.OverSince ?? long.MaxValue));
         if (waited > Slack || (world.Ticks > quiet && latest > main.LostAfter + Slack))
@@ -319,11 +340,12 @@ sealed class Oracle(World world)
     }
 
     /// <summary>An operator deletes a pod, or drops its finalizer: not before the OMJob has ended.</summary>
-    public void SeeRemoval(string name, bool release)
+    public void SeeRemoval(string uid, bool release)
     {
         if (world.Now > latest) latest = world.Now;
-        if (pods.Values.FirstOrDefault(p => p.IsMain && !p.Gone && p.Name == name) is not { } pod) return;
-        if (JobOf(pod.Last) is not { Gone: false, Finished: false } job || world.WayOut(job.Last)) return;
+        if (pods.GetValueOrDefault(uid) is not { IsMain: true, Gone: false, Name: var name } pod) return;
+        if (JobOf(pod.Last) is not { Gone: false, Finished: false, Restored: false } job) return;
+        if (world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
         // G22; that the OMJob was deleted meanwhile may not have been seen.
         var drained = job.Phase == "ExitHandlerRunning" && pod.LostAfter is not null

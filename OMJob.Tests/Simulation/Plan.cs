@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour, Restore,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -39,6 +39,8 @@ enum Trouble
     StalledJobs,
     /// <summary>The server's clock goes an hour ahead for a while: what was observed then is from the future.</summary>
     ClockHour,
+    /// <summary>The API server's database is restored from a backup: resource versions go back.</summary>
+    Restore,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -157,32 +159,7 @@ sealed record Plan
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
             .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
                 .Select(_ => Action(deeds[random.Next(deeds.Length)], plan.Jobs.Length, random)))
-            .Concat(Extra(seed, Trouble.SpoiledPods, Deed.SpoilPods, plan.Jobs.Length, (a, random) => a with
-            {
-                Commits = random.Next(15), Exit = random.Next(2) == 0, Length = random.NextDouble() * 150,
-            }))
-            .Concat(Extra(seed, Trouble.ForeignExits, Deed.ForeignExits, plan.Jobs.Length, (a, random) => a with
-            {
-                Commits = random.Next(20), Length = 20 + random.NextDouble() * 300, Attempt = random.Next(1, 4),
-            }))
-            .Concat(Extra(seed, Trouble.LateAnswers, Deed.Recreate, plan.Jobs.Length, (a, random) => a with
-            {
-                Commits = random.Next(random.Next(3) > 0 ? 6 : 40), Length = random.NextDouble() * 3,
-            }))
-            .Concat(Extra(seed, Trouble.RetryAfter, Deed.Overload, plan.Jobs.Length, (a, random) => a with
-            {
-                Length = random.NextDouble() * 60,
-            }))
-            .Concat(Extra(seed, Trouble.LabelPolicy, Deed.LabelPolicy, plan.Jobs.Length))
-            .Concat(Extra(seed, Trouble.StalledJobs, Deed.StallJobs, plan.Jobs.Length))
-            .Concat(Extra(seed, Trouble.ClockHour, Deed.JumpHour, plan.Jobs.Length, (a, random) => a with
-            {
-                Commits = random.Next(20), Length = random.NextDouble() * 20,
-            }))
-            .Concat(Extra(seed, Trouble.Drain, Deed.Drain, plan.Jobs.Length, (a, random) => a with
-            {
-                Commits = random.Next(10), Length = random.NextDouble() * 10,
-            }))
+            .Concat(Extras(seed, plan.Jobs.Length))
             .OrderBy(a => a.Commits);
         return plan with { Actions = [.. actions] };
     }
@@ -194,14 +171,36 @@ sealed record Plan
         ForbiddenFrom = random.Next(2) * random.NextDouble() * 60,
     };
 
-    /// <summary>One or two more deeds where the history has that trouble.</summary>
-    static IEnumerable<PlannedAction> Extra(
-        int seed, Trouble trouble, Deed deed, int jobs, Func<PlannedAction, Random, PlannedAction>? change = null)
+    /// <summary>The deeds that some kinds of trouble are made of.</summary>
+    static IEnumerable<PlannedAction> Extras(int seed, int jobs)
     {
-        if (!Has(trouble, seed)) return [];
-        var random = new Random(seed ^ Hash($"{deed}"));
-        return Enumerable.Range(0, random.Next(1, 3)).Select(_ => Action(deed, jobs, random))
-            .Select(a => change?.Invoke(a, random) ?? a);
+        IEnumerable<PlannedAction> Some(
+            Trouble trouble, Deed deed, int commits, double least, double most, bool? exit = null)
+        {
+            if (!Has(trouble, seed)) yield break;
+            var random = new Random(seed ^ Hash($"{deed}"));
+            for (var left = random.Next(1, 3); left > 0; left--)
+                yield return Action(deed, jobs, random) with
+                {
+                    Commits = random.Next(commits),
+                    Length = least + random.NextDouble() * (most - least),
+                    Exit = exit ?? random.Next(2) == 0,
+                    Attempt = random.Next(1, 4),
+                };
+        }
+        return
+        [
+            .. Some(Trouble.SpoiledPods, Deed.SpoilPods, 15, 0, 150),
+            .. Some(Trouble.ForeignExits, Deed.ForeignExits, 20, 20, 320),
+            .. Some(Trouble.LateAnswers, Deed.Recreate, 6, 0, 3, exit: false),
+            .. Some(Trouble.LateAnswers, Deed.Recreate, 40, 0, 3),
+            .. Some(Trouble.RetryAfter, Deed.Overload, 45, 0, 60),
+            .. Some(Trouble.LabelPolicy, Deed.LabelPolicy, 45, 0, 300),
+            .. Some(Trouble.StalledJobs, Deed.StallJobs, 45, 0, 0),
+            .. Some(Trouble.ClockHour, Deed.JumpHour, 20, 0, 20),
+            .. Some(Trouble.Restore, Deed.Restore, 60, 3, 30),
+            .. Some(Trouble.Drain, Deed.Drain, 10, 0, 10),
+        ];
     }
 
     static PlannedAction Action(Deed deed, int jobs, Random random) => new(deed, random.Next(45), random.Next(1, 200))
@@ -290,6 +289,7 @@ sealed partial class World
             case Deed.Down: downUntil = Ticks + In(action.Length); break;
             case Deed.JumpForward: Jump(action.Length); break;
             case Deed.JumpBack: Jump(-Math.Min(30, action.Length)); break;
+            case Deed.Restore: Restore((long)action.Length, cut: action.Exit); break;
             case Deed.JumpHour:
                 Jump(3600);
                 After(action.Length, () => Jump(-3600));

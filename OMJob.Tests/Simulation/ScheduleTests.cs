@@ -100,11 +100,19 @@ public sealed class ScheduleTests(ITestOutputHelper output)
         if (Plan.Has(Trouble.StalledJobs, seed)) // runs of more than a minute, and somebody who does not see it
             plan = plan with { Operators = 2, LifeOf = Long };
         // The names that are taken again are those of whom something is asked at that moment. What was decided for an
-        // hour ahead stays decided, so that nothing could be told of the times in between.
+        // hour ahead stays decided, so that nothing could be told of the times in between; what is undone runs again.
+        PlannedAction InTime(PlannedAction action) => action.Deed switch
+        {
+            Deed.Recreate => action with
+            {
+                Commits = int.MaxValue, Seconds = 60 * random.Next(1, 4) + random.NextDouble(),
+            },
+            Deed.StallJobs => action with { Commits = int.MaxValue, Seconds = 60 * random.NextDouble() },
+            _ => action,
+        };
         plan = plan with
         {
-            Actions = [.. plan.Actions.Where(a => a.Deed != Deed.JumpHour).Select(a => a.Deed != Deed.Recreate ? a
-                : a with { Commits = int.MaxValue, Seconds = 60 * random.Next(1, 4) + random.NextDouble() })],
+            Actions = [.. plan.Actions.Where(a => a.Deed is not (Deed.JumpHour or Deed.Restore)).Select(InTime)],
         };
         var world = new World(seed, plan, tracing);
         world.Run();

@@ -155,7 +155,11 @@ sealed partial class World
         Serving = request;
         var removes = sent.Method == HttpMethod.Delete || sent.MediaType == MediaTypes.StrategicMerge;
         if (removes && path.Contains("/pods/") && !ServingLate)
-            Oracle.SeeRemoval(path[(path.LastIndexOf('/') + 1)..], sent.Method == HttpMethod.Patch);
+        {
+            var body = Json.Parse(sent.Body);
+            Oracle.SeeRemoval(body.Text("metadata", "uid") ?? body.Text("preconditions", "uid")!,
+                sent.Method == HttpMethod.Patch);
+        }
         var response = Store.Handle(OMJobs.Sandbox.Request.To(
             sent.Method.Method, path, Admit(sent), sent.MediaType));
         Serving = null;
@@ -276,6 +280,22 @@ sealed partial class World
                 compacted = Store.Version;
                 break;
         }
+    }
+
+    /// <summary>So many writes have never been. Watches stay open and silent, or are cut.</summary>
+    void Restore(long writes, bool cut)
+    {
+        Store.Rewind(Math.Max(compacted, Store.Version - writes));
+        Note($"The database is restored at {Store.Version}");
+        controllersIdle = false;
+        IEnumerable<JsonObject> All(string path) => Store.Handle(OMJobs.Sandbox.Request.To("GET", path)).Items!;
+        var pods = All("/api/v1/pods").ToArray();
+        Nodes.Restore(pods);
+        Oracle.Restore(All("/apis/pipelines.openmetadata.org/v1/omjobs"), pods);
+        if (!cut) return;
+        foreach (var op in operators.Where(op => !op.Frozen))
+            foreach (var watch in op.Requests.FindAll(r => r.Watcher is not null))
+                op.Deliver(watch, new Reply(0, []) { Fault = "connection reset by peer" });
     }
 
     void Stall(InFlight watch)
