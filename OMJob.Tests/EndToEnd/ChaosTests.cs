@@ -1,7 +1,9 @@
 // Everything at once: runs of every kind, while operators are killed and overlap and the API server goes and comes.
-// OMJOB_CHAOS_JOBS: how many OMJobs; an operator is killed for every fifth. OMJOB_CHAOS_SEED: that of a failure.
+// OMJOB_CHAOS_JOBS: how many OMJobs; an operator is killed for every fifth. OMJOB_CHAOS_STOPS: how often the API server
+// is stopped at most, 3 unless told otherwise. OMJOB_CHAOS_SEED: that of a failure.
 // An API server that others use, too, should not be stopped: there run this class alone.
 
+using System.Text.Json.Nodes;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -15,6 +17,7 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
 {
     const string Endless = "sleep 600";
     static readonly int Jobs = Setting("OMJOB_CHAOS_JOBS", 20);
+    static readonly int Stops = Setting("OMJOB_CHAOS_STOPS", 3);
     static readonly int Seed = Setting("OMJOB_CHAOS_SEED", Random.Shared.Next());
     readonly SemaphoreSlim calm = new(1); // taken for each request of the test, and while there is no API server
 
@@ -80,7 +83,7 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
             var overlap = random.Next(2) == 0;
             if (!overlap) await current.Kill();
             var starting = NewOperator();
-            if (kill % Math.Max(5, kills / 3) == 0 && Cluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
+            if (kill % Math.Max(5, kills / Stops) == 0 && Cluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
             var next = await starting;
             await Task.Delay(random.Next(300));
             if (overlap) await current.Kill();
@@ -118,21 +121,25 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
         }
     }
 
+    /// <summary>There may be no API server for most of the time.</summary>
+    Task<JsonObject> Reaches(string pod, string phase) =>
+        Ns.Pod(pod, $"has phase {phase}", p => p.Text("status", "phase") == phase, seconds: 300);
+
     async Task Delete(JobBuilder job, string? propagation)
     {
-        await Ns.PodPhase($"{job.Name}-main", "Running");
+        await Reaches($"{job.Name}-main", "Running");
         await Calmly(() => Ns.Delete(job, propagation));
     }
 
     async Task DeletePod(string pod, string phase)
     {
-        await Ns.PodPhase(pod, phase);
+        await Reaches(pod, phase);
         await Calmly(() => Ns.Api.Delete(Paths.Pod(Ns.Name, pod)));
     }
 
     async Task Tell(string pod, string annotation, string value)
     {
-        await Ns.PodPhase(pod, "Running");
+        await Reaches(pod, "Running");
         await Calmly(() => Ns.Tell(pod, annotation, value));
     }
 

@@ -103,7 +103,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.Ends(job, "Succeeded");
     }
 
-    /// <summary>A minute at most, as README says, and no storm of requests.</summary>
+    /// <summary>It waits for a minute at most, and sends no storm of requests.</summary>
     [Theory]
     [InlineData("0", true), InlineData("86400", true), InlineData("0", false), InlineData("86400", false)]
     public async Task G13_told_to_wait_for_no_time_or_a_day_it_does_neither(string retryAfter, bool writes)

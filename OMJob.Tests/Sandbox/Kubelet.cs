@@ -102,6 +102,9 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
     readonly Node self = new(api, node);
     readonly CancellationTokenSource stop = new();
     readonly ConcurrentDictionary<string, PodWorker> workers = new();
+    readonly ConcurrentDictionary<string, bool> binding = new(); // the UIDs of pods
+    readonly SemaphoreSlim binders = new(8);
+    readonly ConcurrentDictionary<string, bool> served = new(); // by the namespace's name
     // Kept when the pod goes: there is no other place that remembers what it said.
     readonly ConcurrentDictionary<string, StringBuilder> logs = new();
     Task running = Task.CompletedTask;
@@ -152,17 +155,34 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             {
                 if (bound == node) workers[pod.Uid()] = new PodWorker(this, pod);
             }
-            else if (pod.At("metadata", "deletionTimestamp") is null) await Bind(pod);
+            else if (pod.At("metadata", "deletionTimestamp") is null && binding.TryAdd(pod.Uid(), true)) _ = Bind(pod);
         }
     }
 
+    /// <summary>Does not hold up the watch: after an API server's absence there may be hundreds to bind.</summary>
     async Task Bind(JsonObject pod)
     {
-        var ns = pod.Text("metadata", "namespace")!;
-        var served = $"{Paths.Namespaces}?labelSelector={namespaceSelector}&fieldSelector=metadata.name={ns}";
+        await binders.WaitAsync(stop.Token);
         try
         {
-            if ((await api.List(served)).Count == 0) return;
+            while (!await TryBind(pod)) await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
+        }
+        finally
+        {
+            binders.Release();
+            binding.TryRemove(pod.Uid(), out _);
+        }
+    }
+
+    /// <summary>False if the API server is away, or just starting: it may not show us this pod again.</summary>
+    async Task<bool> TryBind(JsonObject pod)
+    {
+        var ns = pod.Text("metadata", "namespace")!;
+        var found = $"{Paths.Namespaces}?labelSelector={namespaceSelector}&fieldSelector=metadata.name={ns}";
+        try
+        {
+            if (!served.TryGetValue(ns, out var ours)) served[ns] = ours = (await api.List(found)).Count > 0;
+            if (!ours) return true;
             await api.Create($"{Paths.Pod(ns, pod.Name())}/binding", new JsonObject
             {
                 ["metadata"] = new JsonObject { ["name"] = pod.Name(), ["uid"] = pod.Uid() },
@@ -175,10 +195,9 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
         }
         catch (Exception e) when (ApiException.Passes(e))
         {
-            // The API server is away, or just starting, and would not show us this pod again.
-            await Task.Delay(TimeSpan.FromMilliseconds(100), stop.Token);
-            await Bind(pod);
+            return false;
         }
+        return true;
     }
 
     /// <summary>A pod whose binding was refused once may never be shown by the watch again.</summary>
@@ -190,7 +209,8 @@ sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = nul
             try
             {
                 foreach (var pod in await api.List("/api/v1/pods?fieldSelector=spec.nodeName="))
-                    if (pod.At("metadata", "deletionTimestamp") is null) await Bind(pod);
+                    if (pod.At("metadata", "deletionTimestamp") is null && binding.TryAdd(pod.Uid(), true))
+                        _ = Bind(pod);
             }
             catch (Exception e) when (ApiException.Passes(e) && !stop.IsCancellationRequested)
             {
