@@ -61,7 +61,7 @@ sealed partial class Operator
         else if (!reply.Ok) Retry(cron.Key, null, reply);
         if (!reply.Ok) return default;
         if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
-            await Take(answer, cron, reply.Asked, stop);
+            await Take(answer, cron, reply, stop);
         return reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
@@ -70,7 +70,7 @@ sealed partial class Operator
         var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Paths.All(cron.Namespace, "omjobs")}?timeout=10s");
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
         var reply = await Call(new(HttpMethod.Post, path, body), stop);
-        if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) cache.Upsert(run, live: reply.Asked);
+        if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) await Take(run, null, reply, stop);
         var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
@@ -130,7 +130,7 @@ sealed partial class Operator
                 Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
                 if (fact is not null) Tell(cron, fact);
                 if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
-                    await Take(answer, cron, reply.Asked, stop);
+                    await Take(answer, cron, reply, stop);
                 break;
             case Outcome.NotFound: cache.Remove(cron); break;
             case Outcome.Conflict: // observe again, never try harder

@@ -1119,7 +1119,7 @@ sealed partial class Operator
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main && known.MainOver != 0)
                     metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
-                if (pod is { LostLabels: false }) cache.Upsert(pod, live: reply.Asked);
+                if (pod is { LostLabels: false }) await Take(pod, null, reply, stop);
                 return pod is null ? null : ViewOf(key, pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(key, job, name, stop);
@@ -1237,7 +1237,9 @@ sealed partial class Operator
         if (slot > now) { queue.AddAfter(key, time.GetElapsedTime(now, slot)); return; }
         Log(job.Key, $"Deleting the OMJob: {why}");
         var body = Bodies.Delete(job.Uid, version);
-        await TakeJob(key, job, await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop), stop);
+        var reply = await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop);
+        if (await TakeJob(key, job, reply, stop) && reply.Read(Json.Default.JobObject)?.ToJob() is null)
+            cache.Remove(job); // answered with a Status: it is gone, whether a watch will tell or not
     }
 
     Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
@@ -1247,14 +1249,18 @@ sealed partial class Operator
         Call(new(HttpMethod.Patch, Paths.Of(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
 
     /// <summary>
-    /// Takes an object that the API server answered with. Before: what was held when the request was sent. An older one
-    /// than that is no answer, unless the versions went back.
+    /// Takes an object that the API server answered with. Before: what was held when the request was sent. An answer that
+    /// is older, and a write that is no newer than what a watch had told by then, cannot be, unless the versions went
+    /// back.
     /// </summary>
-    async Task Take(Held answer, Held? before, DateTimeOffset asked, CancellationToken stop)
+    async Task Take(Held answer, Held? before, Reply reply, CancellationToken stop)
     {
+        var watch = Watches.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
         var old = before?.Uid == answer.Uid && Versions.Newer(before.Version, answer.Version);
-        if (old && await IsSetBack(before!, stop)) DropCache();
-        else cache.Upsert(answer, live: asked);
+        var told = answer.Version == before?.Version || watch < 0 ? null : reply.Told?[watch];
+        var early = told is not null && !Versions.Newer(answer.Version, told);
+        if ((old && await IsSetBack(before!, stop)) || (early && await IsSetBack(Watches[watch], told!, stop))) DropCache();
+        else cache.Upsert(answer, live: reply.Asked);
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -1264,8 +1270,7 @@ sealed partial class Operator
         {
             case Outcome.Ok:
                 cache.Note(key, job.Uid, p => p with { Failures = 0 });
-                // The answer to a DELETE may be a Status instead.
-                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply.Asked, stop);
+                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply, stop);
                 return true;
             case Outcome.NotFound: cache.Remove(job); break;
             case Outcome.Conflict: // observe again, never try harder
@@ -1284,7 +1289,7 @@ sealed partial class Operator
     async Task TakePod(Key key, Job? job, Pod pod, Reply reply, CancellationToken stop)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply.Asked, stop);
+        if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply, stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)
         {
             cache.Remove(pod); // W8: no watch would
@@ -1302,7 +1307,7 @@ sealed partial class Operator
         if (!reply.Ok) return (reply, null);
         if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
             return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
-        await Take(answer, before, reply.Asked, stop);
+        await Take(answer, before, reply, stop);
         var held = cache.Get(key) as Job;
         return (reply, held?.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
     }
@@ -1326,7 +1331,7 @@ sealed partial class Operator
         }
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
-            await Take(pod, before, reply.Asked, stop);
+            await Take(pod, before, reply, stop);
         else
         {
             if (before is not null) cache.Remove(before);
@@ -1405,13 +1410,14 @@ sealed partial class Operator
     async Task<Reply> Call(Request request, CancellationToken stop)
     {
         var sent = time.GetTimestamp();
+        var told = request.Method == HttpMethod.Get ? null : Watches.Select(watch => watch.Newest).ToArray();
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
         LastCode = reply.Code;
         if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
         if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
-        reply = reply with { Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
+        reply = reply with { Told = told, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
         metrics.Count(Metrics.Requests,
             $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
@@ -3159,6 +3165,8 @@ sealed record Reply(int Code, byte[] Body)
     public DateTimeOffset? Date { get; init; }
     /// <summary>When the request was sent (server's time).</summary>
     public DateTimeOffset Asked { get; init; }
+    /// <summary>Of a write: the newest version that each watch had told when it was sent.</summary>
+    public string?[]? Told { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {

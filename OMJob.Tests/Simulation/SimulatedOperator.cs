@@ -133,6 +133,7 @@ sealed class InFlight(SimulatedOperator by, OMJobs.Request request, long issued)
     public bool IsWatch => request.OnLine is not null;
     public bool IsWrite => request.Method != HttpMethod.Get;
     public void Answer(Reply reply) => answered.SetResult(reply);
+    public void Cancel() => answered.SetCanceled();
     public override string ToString() => $"{request.Method} {request.Path}";
 }
 
@@ -166,6 +167,8 @@ sealed class SimulatedOperator : ILogger
         Requests.Add(flight);
         world.Sent(this, flight);
         CheckPace(request);
+        if (flight.IsWatch) // let go of by the operator itself
+            stop.Register(() => Continuations.Post(_ => { if (Requests.Remove(flight)) flight.Cancel(); }, null));
         return flight.Answered;
     }
 
