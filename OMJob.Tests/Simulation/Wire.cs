@@ -284,17 +284,27 @@ sealed partial class World
     /// <summary>So many writes have never been. Watches stay open and silent, or are cut.</summary>
     void Restore(long writes, bool cut)
     {
-        Store.Rewind(Math.Max(compacted, Store.Version - writes));
+        IEnumerable<JsonObject> All(string path) => Store.Handle(OMJobs.Sandbox.Request.To("GET", path)).Items!;
+        JsonObject[] pods;
+        do
+        {
+            Store.Rewind(Math.Max(compacted, Store.Version - writes));
+            (pods, writes) = ([.. All("/api/v1/pods")], 1);
+        }
+        while (Store.Version > compacted && pods.Any(HalfGone));
         Note($"The database is restored at {Store.Version}");
         controllersIdle = false;
-        IEnumerable<JsonObject> All(string path) => Store.Handle(OMJobs.Sandbox.Request.To("GET", path)).Items!;
-        var pods = All("/api/v1/pods").ToArray();
         Nodes.Restore(pods);
+        foreach (var pod in Nodes.Pods.Where(p => p.Lost)) LoseNode(pod, 60); // its controllers begin anew
         Oracle.Restore(All("/apis/pipelines.openmetadata.org/v1/omjobs"), pods);
         if (!cut) return;
         foreach (var op in operators.Where(op => !op.Frozen))
             foreach (var watch in op.Requests.FindAll(r => r.Watcher is not null))
                 op.Deliver(watch, new Reply(0, []) { Fault = "connection reset by peer" });
+
+        // The two writes of a deletion at once are one in etcd.
+        static bool HalfGone(JsonObject pod) =>
+            pod.Long("metadata", "deletionGracePeriodSeconds") == 0 && pod.Finalizers().Count == 0;
     }
 
     void Stall(InFlight watch)
