@@ -120,6 +120,15 @@ sealed partial class World
             names is [var n, ..] ? $$"""{"name":"{{n}}","kind":"{{resource}}"}""" : $$"""{"kind":"{{resource}}"}""");
     }
 
+    /// <summary>A webhook's refusal, whatever code it chose.</summary>
+    Reply Denied() => Random.Next(3) switch
+    {
+        0 => Refusal(400, "BadRequest", "admission webhook \\\"deny.example\\\" denied the request: no"),
+        1 => Refusal(422, "Invalid", "admission webhook \\\"deny.example\\\" denied the request: no",
+            """{"kind":"Pod","causes":[{"reason":"x"}]}"""),
+        _ => Refusal(500, "InternalError", "failed calling webhook \\\"deny.example\\\": refused"),
+    };
+
     const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
         + "must be less than or equal to memory limit of 1Gi";
 
@@ -141,14 +150,7 @@ sealed partial class World
                  "message":"{{TooMuch}}","field":"spec.containers[0].resources.requests"}]}
                 """);
         creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
-        if (creates && Ticks < webhookUntil)
-            return Random.Next(3) switch
-            {
-                0 => Refusal(400, "BadRequest", "admission webhook \\\"deny.example\\\" denied the request: no"),
-                1 => Refusal(422, "Invalid", "admission webhook \\\"deny.example\\\" denied the request: no",
-                    """{"kind":"Pod","causes":[{"reason":"x"}]}"""),
-                _ => Refusal(500, "InternalError", "failed calling webhook \\\"deny.example\\\": refused"),
-            };
+        if (creates && Ticks < webhookUntil) return Denied();
         if (path.Contains("limit=250")) path = Relist(path);
         if (request.IsWatch) path = Rewatch(path);
         Serving = request;
