@@ -731,7 +731,7 @@ sealed partial class Operator
             if (int.IsPow2(failures) && failures > 1 && !absent)
                 log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
             // A watch from a version that is still to come opens well and stays silent.
-            if (mute && await IsSetBack(watch, from!, stop)) DropCache();
+            if (mute && await IsSetBack(watch, watch.Newest!, stop)) DropCache();
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
             if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
         }
@@ -1260,7 +1260,11 @@ sealed partial class Operator
         var told = answer.Version == before?.Version || watch < 0 ? null : reply.Told?[watch];
         var early = told is not null && !Versions.Newer(answer.Version, told);
         if ((old && await IsSetBack(before!, stop)) || (early && await IsSetBack(Watches[watch], told!, stop))) DropCache();
-        else cache.Upsert(answer, live: reply.Asked);
+        else
+        {
+            if (watch >= 0) Watches[watch].Tell(answer.Version);
+            cache.Upsert(answer, live: reply.Asked);
+        }
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -3090,7 +3094,7 @@ sealed class Watch(
     public const int FirstPage = 10;
     /// <summary>Where to go on from; null: list first.</summary>
     public string? Version { get; set; }
-    /// <summary>The newest version that was told.</summary>
+    /// <summary>The newest version that was told, in answers too; one that is lost in a race comes again.</summary>
     public string? Newest { get; set; }
     /// <summary>Ends the stream that is open, to list again.</summary>
     public CancellationTokenSource? Stream { get; set; }
@@ -3106,7 +3110,12 @@ sealed class Watch(
     public void Tell(string? version, long now, DateTimeOffset server)
     {
         (Version, Heard, LastEvent) = (version, now, server.ToUnixTimeSeconds());
-        if (version is not null && (Newest is null || Versions.Newer(version, Newest))) Newest = version;
+        if (version is not null) Tell(version);
+    }
+
+    public void Tell(string version)
+    {
+        if (Newest is not { } newest || Versions.Newer(version, newest)) Newest = version;
     }
 
     public override string ToString() => $"{Kind}s{(ns.Length == 0 ? "" : $" of namespace {ns}")}";

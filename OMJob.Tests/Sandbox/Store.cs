@@ -130,6 +130,9 @@ sealed partial class Store
         }
     }
 
+    /// <summary>Somebody else writes so often.</summary>
+    public void Skip(long writes) { lock (gate) version += writes; }
+
     static string PathOf(ResourceType type, string ns) =>
         (type.Group.Length == 0 ? "/api/" : "/apis/") + type.ApiVersion
             + (type.Namespaced ? $"/namespaces/{ns}" : "") + $"/{type.Plural}";

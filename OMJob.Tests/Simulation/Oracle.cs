@@ -213,9 +213,10 @@ sealed class Oracle(World world)
             if (job.Deleting) stray = true;
             if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
-            if (job.Phase != "Pending" && !stray) world.Violate($"A main pod was created in phase {job.Phase}");
+            if (job is { Phase: not "Pending", Restored: false } && !stray)
+                world.Violate($"A main pod was created in phase {job.Phase}");
         }
-        else if (!stray) CheckExit(job, pod);
+        else if (!stray && !job.Restored) CheckExit(job, pod);
         job.Pods.Add(record);
     }
 

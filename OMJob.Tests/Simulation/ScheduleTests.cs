@@ -101,13 +101,11 @@ public sealed class ScheduleTests(ITestOutputHelper output)
             plan = plan with { Operators = 2, LifeOf = Long };
         // The names that are taken again are those of whom something is asked at that moment. What was decided for an
         // hour ahead stays decided, so that nothing could be told of the times in between; what is undone runs again.
+        PlannedAction At(PlannedAction action, double at) => action with { Commits = int.MaxValue, Seconds = at };
         PlannedAction InTime(PlannedAction action) => action.Deed switch
         {
-            Deed.Recreate => action with
-            {
-                Commits = int.MaxValue, Seconds = 60 * random.Next(1, 4) + random.NextDouble(),
-            },
-            Deed.StallJobs => action with { Commits = int.MaxValue, Seconds = 60 * random.NextDouble() },
+            Deed.Recreate => At(action, 60 * random.Next(1, 4) + random.NextDouble()),
+            Deed.StallJobs => At(action, 60 * random.NextDouble()),
             _ => action,
         };
         plan = plan with

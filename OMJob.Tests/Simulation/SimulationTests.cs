@@ -1,4 +1,5 @@
-// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them; OMJOB_SIM_SEED=S runs and prints one.
+// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them; OMJOB_SIM_SEED=S runs and prints one;
+// OMJOB_SIM_TROUBLE=A,B has each of these kinds of trouble, and no other, in every second history.
 
 using System.Collections.Concurrent;
 using Xunit;
