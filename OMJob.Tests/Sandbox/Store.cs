@@ -450,12 +450,16 @@ sealed class Watcher(
     }
 
     /// <summary>Tells how far the watch has come, for a client that would go on from there.</summary>
-    public WatchEvent Bookmark() => Event("BOOKMARK", new JsonObject
+    public WatchEvent Bookmark()
     {
-        ["kind"] = type.Kind,
-        ["apiVersion"] = type.ApiVersion,
-        ["metadata"] = new JsonObject { ["resourceVersion"] = $"{seen}", ["creationTimestamp"] = null },
-    });
+        if (!Ended && store.ChangeAt(ref place, seen) is (null, false)) seen = Math.Max(seen, store.Version);
+        return Event("BOOKMARK", new JsonObject
+        {
+            ["kind"] = type.Kind,
+            ["apiVersion"] = type.ApiVersion,
+            ["metadata"] = new JsonObject { ["resourceVersion"] = $"{seen}", ["creationTimestamp"] = null },
+        });
+    }
 
     WatchEvent Event(string what, JsonObject o) => new(what, Show(o));
 }
