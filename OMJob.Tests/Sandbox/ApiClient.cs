@@ -29,6 +29,9 @@ sealed record Notice(string Type, JsonObject Object)
 {
     /// <summary>When it came.</summary>
     public DateTimeOffset At { get; } = DateTimeOffset.UtcNow;
+
+    /// <summary>It fills a gap: there may have been other versions since the one before.</summary>
+    public bool Late { get; init; }
 }
 
 /// <summary>The paths of the collections that the suite uses.</summary>
@@ -179,14 +182,15 @@ sealed class ApiClient : IDisposable
                 version = list.Text("metadata", "resourceVersion");
                 var listed = list.Items("items").ToDictionary(o => o.Uid());
                 foreach (var (uid, gone) in known.ToList())
-                    if (!listed.ContainsKey(uid) && known.Remove(uid)) yield return new Notice("DELETED", gone);
+                    if (!listed.ContainsKey(uid) && known.Remove(uid))
+                        yield return new Notice("DELETED", gone) { Late = true };
                 // The youngest last, as they came: of the pods of a job main, whose name is the greater one, was first.
                 foreach (var (uid, o) in listed
                     .OrderBy(e => e.Value.Time("metadata", "creationTimestamp")).ThenByDescending(e => e.Value.Name()))
                 {
                     // The items of a list do not say what they are.
                     o["kind"] = list.Text("kind")![..^"List".Length];
-                    yield return new Notice(known.ContainsKey(uid) ? "MODIFIED" : "ADDED", o);
+                    yield return new Notice(known.ContainsKey(uid) ? "MODIFIED" : "ADDED", o) { Late = true };
                     known[uid] = o;
                 }
             }
