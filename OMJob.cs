@@ -270,8 +270,9 @@ sealed record Progress
     public int Vanished { get; init; }
     /// <summary>No pod is created before then (server's time).</summary>
     public DateTimeOffset RetryAt { get; init; }
-    /// <summary>The pod that admission leaves invalid, and since when (timestamp).</summary>
-    public (string Pod, long Since)? Invalid { get; init; }
+    /// <summary>The pod that admission leaves invalid: for how long (ticks), and when it was last refused so (timestamp;
+    /// 0: something else came between, which does not count).</summary>
+    public (string Pod, long Ticks, long Last)? Invalid { get; init; }
     /// <summary>UID of the exit pod that was created last: a policy may leave nothing else that tells whose it is.</summary>
     public string? Made { get; init; }
     /// <summary>How often labels were put back; many where they do not stay.</summary>
@@ -886,9 +887,8 @@ sealed partial class Operator
     async Task<bool> IsSetBack(Held told, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(told.Key)), stop);
-        var now = reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole.Get("metadata") : default;
-        return now.Text("uid") == told.Uid && now.Text("resourceVersion") is { } version
-            && Versions.Newer(told.Version, version);
+        return reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole
+            && whole.Get("metadata").Text("resourceVersion") is { } now && Versions.Newer(told.Version, now);
     }
 
     /// <summary>Begins as a new process does.</summary>
@@ -1101,6 +1101,8 @@ sealed partial class Operator
     {
         var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
         var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
+        if (reply.Outcome != Outcome.Invalid)
+            cache.Note(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
         {
             case Outcome.Ok:
@@ -1139,18 +1141,20 @@ sealed partial class Operator
     }
 
     /// <summary>
-    /// G15: admission changes a pod before it is validated, so a pod that is invalid now may be valid later. It is given
-    /// up once it has been refused so for a minute, and one of a handler that nobody waits for to be gone, for its
-    /// deadline.
+    /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given up
+    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline.
     /// </summary>
     bool IsInvalidForGood(Key key, Job job, string name, bool main)
     {
         var now = time.GetTimestamp();
-        var (_, since) = cache.Note(key, job.Uid, p => p.Invalid?.Pod == name ? p : p with { Invalid = (name, now) })
-            .Invalid!.Value;
+        var (_, ticks, _) = cache.Note(key, job.Uid, p => p with
+        {
+            Invalid = p.Invalid is { } invalid && invalid.Pod == name
+                ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : now - invalid.Last), now) : (name, 0, now),
+        }).Invalid!.Value;
         var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
             : clocks.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : clocks.ExitHandlerDeadline;
-        return time.GetElapsedTime(since, now) >= patience;
+        return time.GetElapsedTime(0, ticks) >= patience;
     }
 
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
@@ -1256,7 +1260,7 @@ sealed partial class Operator
     async Task Take(Held answer, Held? before, Reply reply, CancellationToken stop)
     {
         var watch = Watches.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
-        var old = before?.Uid == answer.Uid && Versions.Newer(before.Version, answer.Version);
+        var old = before is not null && Versions.Newer(before.Version, answer.Version);
         var told = answer.Version == before?.Version || watch < 0 ? null : reply.Told?[watch];
         var early = told is not null && !Versions.Newer(answer.Version, told);
         if ((old && await IsSetBack(before!, stop)) || (early && await IsSetBack(Watches[watch], told!, stop))) DropCache();

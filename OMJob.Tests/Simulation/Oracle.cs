@@ -124,7 +124,7 @@ sealed class Oracle(World world)
             && StateOfMain(pod).At("running") is not null;
         record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
         record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
-        if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Running" } job && !job.Gone
+        if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Running", Gone: false, Restored: false } job
             && !world.WayOut(job.Last))
             world.Violate($"Pod {record.Name} has gone before its end was recorded");
     }
@@ -312,8 +312,9 @@ sealed class Oracle(World world)
             world.Violate($"OMJob {ns}/{job.Name} has not ended, and nothing is wrong in its namespace");
     }
 
-    /// <summary>D6: a creation that came minutes late, while a policy takes all labels, is beyond any watch.</summary>
-    static bool IsHidden(PodRecord pod) => pod.Stray && pod.Last.At("metadata", "labels", Labels.Name) is null;
+    /// <summary>D6: one whose OMJob is not there, for it came late or that was restored away, and without labels.</summary>
+    bool IsHidden(PodRecord pod) => pod.Last.At("metadata", "labels", Labels.Name) is null
+        && (pod.Stray || JobOf(pod.Last) is null or { Gone: true, Restored: true });
 
     static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 

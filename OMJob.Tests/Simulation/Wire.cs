@@ -30,9 +30,9 @@ sealed partial class World
         spoiled.Add((exit, from, Ticks + In(seconds)));
     }
 
-    /// <summary>How long it has done that without a break, at most.</summary>
-    public TimeSpan SpoiledFor(bool exit) => new(spoiled.Where(w => w.Exit == exit)
-        .Select(w => Math.Min(w.Until, Ticks) - w.From).DefaultIfEmpty().Max());
+    /// <summary>How long it has done that, all in all.</summary>
+    public TimeSpan SpoiledFor(bool exit) => new(spoiled.Where(w => w.Exit == exit).GroupBy(w => w.From)
+        .Sum(same => Math.Min(same.Max(w => w.Until), Ticks) - same.Key));
 
     /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
     public Queue<(int Request, bool Before)> Kills { get; } = [];
