@@ -273,8 +273,6 @@ sealed record Progress
     /// <summary>The pod that admission leaves invalid: for how long (ticks), and when it was last refused so (timestamp;
     /// 0: something else came between, which does not count).</summary>
     public (string Pod, long Ticks, long Last)? Invalid { get; init; }
-    /// <summary>UID of the exit pod that was created last: a policy may leave nothing else that tells whose it is.</summary>
-    public string? Made { get; init; }
     /// <summary>How often labels were put back; many where they do not stay.</summary>
     public int Relabelled { get; init; }
     /// <summary>When to ask for the pods whose labels do not stay (server's time).</summary>
@@ -292,6 +290,9 @@ sealed record Progress
     /// <summary>Timestamp; 0: the main pod's end has not been seen, or its exit handler is there.</summary>
     public long MainOver { get; init; }
     public Fact? LastFact { get; init; }
+
+    /// <summary>What stays true of pods, known by their UIDs, whatever becomes of the rest.</summary>
+    public Progress OfPods => new() { RanWhileDeleting = RanWhileDeleting };
 }
 
 /// <summary>
@@ -365,7 +366,8 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     {
         lock (gate)
         {
-            foreach (var all in (System.Collections.IDictionary[])[objects, pods, progress, runs]) all.Clear();
+            foreach (var all in (System.Collections.IDictionary[])[objects, pods, runs]) all.Clear();
+            foreach (var (key, known) in progress.ToArray()) Remember(key, known.OfPods);
             specs = 0;
         }
     }
@@ -393,7 +395,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         NoteRun(before?.Cron, after.Cron, after.Key);
         // What was remembered of pods by their UIDs stays true.
         if (after.Home is null && before is not null && (after is Tombstone || before.Uid != after.Uid))
-            Remember(home, new() { RanWhileDeleting = ProgressOf(home).RanWhileDeleting });
+            Remember(home, ProgressOf(home).OfPods);
         if (after is Retained) progress.Remove(home);
         changed(home, before, after);
         DropSettled(home);
@@ -805,7 +807,7 @@ sealed partial class Operator
             var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
             log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", watch.Path, ns, name, e.Path);
             return new JobObject(
-                new(name, ns, null, null, null, null, null, null, null, null, null), default, default);
+                new(name, ns, null, null, null, null, null, null, null, null, null, null), default, default);
         }
 
         static string? Named(JsonElement item, string field)
@@ -1062,7 +1064,6 @@ sealed partial class Operator
         {
             RetryAt = known.RetryAt,
             AskAgain = pod is { LostLabels: true } ? known.AskAgain : null,
-            Made = pod is not null && known.Made == pod.Uid,
             RanWhileDeleting = pod is not null && known.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal),
         };
     }
@@ -1113,7 +1114,6 @@ sealed partial class Operator
                     Failures = 0,
                     Invalid = null,
                     MainOver = main ? p.MainOver : 0,
-                    Made = main ? p.Made : pod?.Uid,
                 });
                 Log(key, $"Created {name}");
                 Tell(job, main
@@ -1254,21 +1254,20 @@ sealed partial class Operator
 
     /// <summary>
     /// Takes an object that the API server answered with. Before: what was held when the request was sent. An answer that
-    /// is older, and a write that is no newer than what a watch had told by then, cannot be, unless the versions went
-    /// back.
+    /// is older cannot be, nor one about what was not there that is no newer than what a watch had told by then, nor a
+    /// write that is no newer, unless the versions went back.
     /// </summary>
     async Task Take(Held answer, Held? before, Reply reply, CancellationToken stop)
     {
         var watch = Watches.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
         var old = before is not null && Versions.Newer(before.Version, answer.Version);
-        var told = answer.Version == before?.Version || watch < 0 ? null : reply.Told?[watch];
-        var early = told is not null && !Versions.Newer(answer.Version, told);
-        if ((old && await IsSetBack(before!, stop)) || (early && await IsSetBack(Watches[watch], told!, stop))) DropCache();
-        else
-        {
-            if (watch >= 0) Watches[watch].Tell(answer.Version);
-            cache.Upsert(answer, live: reply.Asked);
-        }
+        var changes = before is null || (reply.Wrote && answer.Version != before.Version);
+        var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.Newer(answer.Version, told)
+            ? told : null;
+        if ((old && await IsSetBack(before!, stop))
+            || (early is not null && await IsSetBack(Watches[watch], early, stop))) { DropCache(); return; }
+        if (watch >= 0) Watches[watch].Tell(answer.Version);
+        cache.Upsert(answer, live: reply.Asked);
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -1418,14 +1417,14 @@ sealed partial class Operator
     async Task<Reply> Call(Request request, CancellationToken stop)
     {
         var sent = time.GetTimestamp();
-        var told = request.Method == HttpMethod.Get ? null : Watches.Select(watch => watch.Newest).ToArray();
+        var told = request.OnLine is null ? Watches.Select(watch => watch.Newest).ToArray() : null;
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
         LastCode = reply.Code;
         if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
         if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
-        reply = reply with { Told = told, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
+        reply = reply with { Told = told, Wrote = request.Method != HttpMethod.Get, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
         metrics.Count(Metrics.Requests,
             $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
@@ -1550,9 +1549,6 @@ sealed record PodView(Pod? Pod)
     public DateTimeOffset? AskAgain { get; init; }
     /// <summary>G21: a version of it reached us in which main ran while the pod was being deleted.</summary>
     public bool RanWhileDeleting { get; init; }
-    /// <summary>This process has made it, whatever became of its owner reference and labels.</summary>
-    public bool Made { get; init; }
-    public bool BelongsTo(Job job) => Pod is not null && (Made || Pod.BelongsTo(job));
 
     public static PodView Unknown { get; } = new((Pod?)null);
     public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
@@ -1668,7 +1664,7 @@ static class Protocol
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
         var letGo = drained?.DeletionTimestamp + clocks.LostPodSlack;
-        var handled = Pods.Ran(job) > 0 || (exit.BelongsTo(job) && Ended(exit, now, clocks) is not null);
+        var handled = Pods.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
@@ -1682,9 +1678,14 @@ static class Protocol
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
         if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, ran) = (exit.Pod!, Pods.Ran(job));
-        if (!exit.BelongsTo(job)) // H9: it uses up no attempt of ours
+        if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
+        {
+            // One that came just now may come again, as often as a name is chosen.
+            var patience = pod.Created + TimeSpan.FromSeconds((1 << Math.Min(Pods.Number(job) - ran - 1, 5)) - 1);
             return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
+                : now < patience ? new(Act.Wait) { Wake = patience }
                 : NextAttempt(job, Pods.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
+        }
         if (Ended(exit, now, clocks) is not { } end)
         {
             if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
@@ -2019,7 +2020,11 @@ static class Pods
             ["namespace"] = job.Namespace,
             ["labels"] = LabelsOf(job, exit, own),
         };
-        meta.Give("annotations", own.Get("annotations"));
+        // A policy may take labels, an orphaning owner references: then this tells whose it is.
+        var notes = own.Get("annotations").ValueKind == JsonValueKind.Object
+            ? JsonObject.Create(own.Get("annotations"))! : [];
+        notes[Labels.Uid] = job.Uid;
+        meta["annotations"] = notes;
         // G20: the collector would take a pod that names an owner which is orphaning its pods.
         if (!job.Orphaning) meta["ownerReferences"] = new JsonArray(Owner(job));
         if (!exit) meta["finalizers"] = new JsonArray(Pod.Finalizer);
@@ -2377,7 +2382,7 @@ sealed record Pod : Held
 
     /// <summary>The OMJob's name by owner reference, else by label; empty where there is neither.</summary>
     public string JobName { get; init; } = "";
-    /// <summary>The OMJob's UID by controller owner reference, else by label; null: not ours.</summary>
+    /// <summary>The OMJob's UID by controller owner reference, else label, else annotation; null: not ours.</summary>
     public string? JobUid { get; init; }
     public bool HasOwner { get; init; }
     public bool LostLabels { get; init; }
@@ -2462,7 +2467,8 @@ sealed record StatusCause(string? Reason, string? Message, string? Field);
 sealed record ObjectMeta(
     string? Name, string? Namespace, string? Uid, string? ResourceVersion, long? Generation,
     DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
-    Dictionary<string, string>? Labels, List<OwnerReference>? OwnerReferences, string[]? Finalizers);
+    Dictionary<string, string>? Labels, Dictionary<string, string>? Annotations,
+    List<OwnerReference>? OwnerReferences, string[]? Finalizers);
 
 sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
@@ -2522,7 +2528,8 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             Uid = uid,
             Version = version,
             JobName = owner?.Name ?? meta.Labels?.GetValueOrDefault(Labels.Name) ?? "",
-            JobUid = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid),
+            JobUid = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid)
+                ?? meta.Annotations?.GetValueOrDefault(Labels.Uid),
             HasOwner = owner is not null,
             LostLabels = meta.Labels?.ContainsKey(Labels.Name) is not true,
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
@@ -3178,8 +3185,9 @@ sealed record Reply(int Code, byte[] Body)
     public DateTimeOffset? Date { get; init; }
     /// <summary>When the request was sent (server's time).</summary>
     public DateTimeOffset Asked { get; init; }
-    /// <summary>Of a write: the newest version that each watch had told when it was sent.</summary>
+    /// <summary>The newest version that each watch had told when the request was sent.</summary>
     public string?[]? Told { get; init; }
+    public bool Wrote { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {

@@ -23,6 +23,8 @@ sealed class JobRecord(JsonObject job)
     public bool Deleting => Last.At("metadata", "deletionTimestamp") is not null;
     /// <summary>The API server has forgotten some of what was done for it: much may be done again.</summary>
     public bool Restored { get; set; }
+    /// <summary>World.Ticks.</summary>
+    public long EndedAt { get; set; }
 }
 
 sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
@@ -102,6 +104,7 @@ sealed class Oracle(World world)
             world.Violate($"{what}: its status changed after its end");
         if (was is "Pending" or "Running" && job.Phase is not ("Pending" or "Running")) CheckVerdict(job);
         else if (code != job.Code) world.Violate($"{what}: the exit code changed from {code} to {job.Code}");
+        if (was != job.Phase && job.Finished) job.EndedAt = world.Ticks;
         if (was != job.Phase && job.Finished) CheckEnd(job);
         if (change.After is not null) return;
         job.Gone = true;
@@ -190,17 +193,13 @@ sealed class Oracle(World world)
     JobRecord? JobOf(JsonObject pod)
     {
         var owner = pod.Items("metadata", "ownerReferences").FirstOrDefault(o => o.IsTrue("controller")).Text("uid");
-        var uid = owner ?? pod.Text("metadata", "labels", Labels.Uid);
+        var uid = owner ?? pod.Text("metadata", "labels", Labels.Uid) ?? pod.Text("metadata", "annotations", Labels.Uid);
         return uid is null ? null : jobs.GetValueOrDefault(uid);
     }
 
-    /// <summary>Whose pod an operator makes that a policy robs of all that would tell, and that has no owner (G20).</summary>
-    JobRecord? MadeFor(JsonObject pod) => world.Serving?.By is null ? null
-        : jobs.Values.LastOrDefault(job => !job.Gone && pod.Name().StartsWith($"{job.Name}-", StringComparison.Ordinal));
-
     void Created(JsonObject pod)
     {
-        if ((JobOf(pod) ?? MadeFor(pod)) is not { } job) return;
+        if (JobOf(pod) is not { } job) return;
         var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
         var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
@@ -209,8 +208,9 @@ sealed class Oracle(World world)
         };
         if (main)
         {
-            // Created while it was let go as one that had not started (two operators): it is a stray.
-            if (job.Deleting) stray = true;
+            // Created while it was let go as one that had not started, or within the seconds in which a view of it counts
+            // as fresh after its end (two operators): it is a stray.
+            if (job.Deleting || (job.Finished && world.Ticks - job.EndedAt < TimeSpan.FromSeconds(12).Ticks)) stray = true;
             if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job is { Phase: not "Pending", Restored: false } && !stray)
