@@ -3,6 +3,8 @@
 using System.Collections.Concurrent;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
+using CsCheck;
 using Microsoft.Extensions.Logging;
 using Xunit;
 
@@ -23,6 +25,112 @@ public sealed class SecretsTests
     [InlineData("on the node", "on the node")]
     public void Values_of_either_env_are_replaced(string words, string expected) =>
         Assert.Equal(expected, Secrets.Redact(words, Job));
+
+    [Theory, InlineData("main"), InlineData("exit")]
+    public void Values_of_an_init_containers_env_are_replaced(string pod)
+    {
+        const string spec = """
+            {"image":"i","initContainers":[{"name":"a","env":[{"name":"x","value":"s3cret-one"}]},7,{"name":"none"},
+             {"name":"b","env":[{"name":"y","valueFrom":{}},{"name":"z","value":"s3cret-two"}]}]}
+            """;
+        var job = AnOMJob.Pending().WithMain(pod == "main" ? spec : Main).WithExit(pod == "exit" ? spec : Exit).Job;
+        Assert.Equal("*** and ***", Secrets.Redact("s3cret-one and s3cret-two", job));
+    }
+
+    /// <summary>As OpenMetadata makes them: the env repeats what everybody may know of a run.</summary>
+    static Job Known(params (string Name, string Value)[] more)
+    {
+        (string Name, string Value)[] env =
+        [
+            ("jobName", "om-job-x"), ("namespace", "data"), ("uid", "uid-of-run"), ("pipelineRunId", "2b7d4c10-run"),
+            ("pipeline", "sample.hello"), ("mainPod", "om-job-x-main"), ("exitPod", "om-job-x-exit-2"), ("team", "blue-team"),
+            .. more,
+        ];
+        return AnOMJob.HandlerRunning().Named("om-job-x").With("mainPodName", "om-job-x-main").AtAttempt(2)
+            .WithLabel(Labels.RunId, "2b7d4c10-run").WithLabel(Labels.Pipeline, "sample.hello")
+            .WithMain(Spec(env, new() { ["team"] = "blue-team" })).WithExit(Spec(env, new() { ["level"] = "gold" })).Job;
+
+        static string Spec(IEnumerable<(string Name, string Value)> env, JsonObject labels) => new JsonObject
+        {
+            ["image"] = "i",
+            ["labels"] = labels,
+            ["env"] = new JsonArray([.. env.Select(e => new JsonObject { ["name"] = e.Name, ["value"] = e.Value })]),
+        }.ToJsonString();
+    }
+
+    [Theory]
+    [InlineData("pods \"om-job-x-main\" is forbidden: User \"system:serviceaccount:data:omjob\" cannot")]
+    [InlineData("pods \"om-job-x-exit-2\" is forbidden: exceeded quota: data-quota in the namespace \"data\"")]
+    [InlineData("OMJob uid-of-run, run 2b7d4c10-run of sample.hello")]
+    [InlineData("no node matches team in (blue-team)")]
+    public void What_names_the_run_is_no_secret_though_its_env_repeats_it(string words) =>
+        Assert.Equal(words, Secrets.Redact(words, Known()));
+
+    [Theory]
+    [InlineData("om-job-x-hunter2", "as om-job-x-hunter2 om-job-x", "as *** om-job-x")]
+    [InlineData("user:data@om-job-x:5432", "no \"user:data@om-job-x:5432\" in data", "no \"***\" in data")]
+    [InlineData("gold-and-silver", "level gold, key gold-and-silver", "level gold, key ***")]
+    [InlineData("x-main is the key", "om-job-x-main is the key", "om-job-***")] // it begins in a name and leaves it
+    public void A_secret_that_contains_a_known_word_is_replaced_whole(string secret, string words, string expected) =>
+        Assert.Equal(expected, Secrets.Redact(words, Known(("key", secret))));
+
+    [Theory]
+    [InlineData("a part of a name is open", "job-x", "om-job-x and job-x-9", "om-job-x and ***-9")]
+    [InlineData("one in the other", "hunter2,correct-hunter2-horse", "correct-hunter2-horse, hunter2", "***, ***")]
+    [InlineData("each begins in the other", "abcdef,defghi,hijklm", "<abcdefghijklm>", "<***>")]
+    [InlineData("one after the other", "abcdef,ghijkl", "<abcdefghijkl>", "<******>")]
+    [InlineData("in itself", "ababab", "<abababab>", "<***>")]
+    [InlineData("of four characters", "abcd,efg", "abcd efg", "*** efg")]
+    public void Values_may_overlap(string what, string values, string words, string expected)
+    {
+        var env = values.Split(',').Select((value, i) => ($"key{i}", value));
+        Assert.True(expected == Secrets.Redact(words, Known([.. env])), $"{what}: {Secrets.Redact(words, Known([.. env]))}");
+    }
+
+    /// <summary>As the API server quotes what it refuses.</summary>
+    [Theory]
+    [InlineData("a\"quoted\" one", """a\"quoted\" one""")]
+    [InlineData("two\nlines\tand\\slashes", """two\nlines\tand\\slashes""")]
+    [InlineData("pässwörd€", "pässwörd€")]
+    public void A_value_that_is_quoted_is_recognized(string value, string quoted)
+    {
+        Assert.Equal("\"***\": no", Secrets.Redact($"\"{quoted}\": no", Known(("key", value))));
+        Assert.Equal("\"***\": no", Secrets.Redact($"\"{value}\": no", Known(("key", value))));
+    }
+
+    [Fact]
+    public void No_value_survives_whatever_stands_around_it()
+    {
+        var job = Known();
+        string[] known = ["om-job-x", "data", "om-job-x-main", "om-job-x-exit-2", "blue-team", "gold"];
+        var piece = Gen.OneOf(Gen.Int[0, 5].Select(i => known[i]), Gen.String["ab\"-"]);
+        var value = Gen.Select(piece, piece, piece, (a, b, c) => a + b + c);
+        Gen.Select(value.Array[1, 4], piece.Array[0, 20], Gen.Int[0, 3].Array[0, 8]).Sample((values, words, at) =>
+        {
+            var text = string.Concat(words.Concat(at.Select(i => values[i % values.Length])));
+            var env = new JsonArray([.. values.Select(v => new JsonObject { ["name"] = "k", ["value"] = v })]);
+            var spec = new JsonObject { ["mainPodSpec"] = new JsonObject { ["env"] = env } };
+            var said = Secrets.Redact(text, JsonSerializer.SerializeToElement(spec), known);
+            var secrets = values.Where(v => v.Length >= 4 && !known.Any(k => k.Contains(v, StringComparison.Ordinal)));
+            foreach (var secret in secrets) Assert.DoesNotContain(secret, said, StringComparison.Ordinal);
+        });
+    }
+
+    [Fact]
+    public void A_brief_answer_names_code_reason_and_fields_and_no_word_of_an_object()
+    {
+        static string Brief(int code, string body) => new Reply(code, Encoding.UTF8.GetBytes(body)).Brief;
+        Assert.Equal("the API server answered 422 Invalid spec.containers[0].env[0].value metadata.name", Brief(422, """
+            {"message":"Pod \"x\" is invalid: s3cret","reason":"Invalid","details":{"name":"s3cret","kind":"Pod","causes":[
+             {"reason":"s3cret","message":"s3cret","field":"spec.containers[0].env[0].value"},
+             {"message":"Invalid value: \"s3cret\"","field":"metadata.name"}]},"code":422}
+            """));
+        Assert.Equal("the API server answered 403 Forbidden", Brief(403, """{"message":"s3cret","reason":"Forbidden"}"""));
+        Assert.Equal("the API server answered 500", Brief(500, """{"message":"s3cret"}"""));
+        Assert.Equal("the API server answered 502", Brief(502, "<html>s3cret</html>"));
+        Assert.Equal("the API server answered 200", Brief(200, """{"reason":"s3cret"}"""));
+        Assert.Equal("cut", (new Reply(0, "s3cret"u8.ToArray()) { Fault = "cut" }).Brief);
+    }
 
     [Fact]
     public void The_piece_of_the_pod_that_a_parse_error_quotes_is_cut_off() => Assert.Equal(

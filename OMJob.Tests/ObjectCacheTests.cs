@@ -1,0 +1,305 @@
+// What is held of the API server's objects: the newest of each, whatever order it is told in, and of what is over as
+// little as is needed.
+
+using Xunit;
+
+namespace OMJobs.Tests;
+
+public sealed class ObjectCacheTests
+{
+    static readonly Key Run = new("data", "run"), Main = new("data", "run-main", Kind.Pod);
+
+    readonly List<(Key Key, Held? Before, Held After)> changes = [];
+    readonly ObjectCache cache;
+    string passed = "0"; // the version that each watch has come past
+
+    public ObjectCacheTests() => cache = new((key, before, after) => changes.Add((key, before, after)),
+        held => !Versions.Newer(held.Version, passed));
+
+    static Job Job(int version, string uid = "uid-of-run", AnOMJob? like = null) =>
+        (like ?? AnOMJob.Running()).SeenLive(null).Job with { Version = $"{version}", Uid = uid };
+
+    static Pod Pod(int version, string uid = "uid-of-run-main", APod? like = null) =>
+        (like ?? APod.MainPod()).Pod with { Version = $"{version}", Uid = uid };
+
+    static Job LetGo(AnOMJob like, int version = 100) => Job(version, like: like.WithFinalizers());
+
+    // ----- what comes late
+
+    [Fact]
+    public void An_older_version_changes_nothing()
+    {
+        cache.Upsert(Pod(9));
+        cache.Upsert(Pod(10, like: APod.MainPod().Running())); // versions are numbers
+        var held = cache.Get(Main);
+        cache.Upsert(Pod(9));
+        cache.Upsert(Pod(10), live: Moment.Now);
+        cache.Upsert(Pod(9), deleted: true);
+        Assert.Same(held, cache.Get(Main));
+        Assert.Equal(2, changes.Count);
+    }
+
+    [Fact]
+    public void An_answer_of_the_version_that_is_held_makes_it_live_and_not_stale()
+    {
+        cache.Upsert(Job(100));
+        cache.Mark(Job(100), held => held with { Stale = true });
+        cache.Mark(Job(99), _ => throw new InvalidOperationException("of another version"));
+        cache.Mark(Job(100, "another"), _ => throw new InvalidOperationException("of another UID"));
+        Assert.True(((Job)cache.Get(Run)!).Stale);
+        cache.Upsert(Job(100), live: Moment.At(3));
+        var held = (Job)cache.Get(Run)!;
+        Assert.Equal((false, Moment.At(3)), (held.Stale, held.SeenLive));
+        Assert.Single(changes);
+    }
+
+    [Fact]
+    public void What_is_newer_than_what_was_seen_live_is_as_good_unless_it_is_another_one()
+    {
+        cache.Upsert(Job(100), live: Moment.Now);
+        cache.Upsert(Job(101));
+        Assert.Equal(Moment.Now, ((Job)cache.Get(Run)!).SeenLive);
+        cache.Upsert(Job(102, "another"));
+        Assert.Null(((Job)cache.Get(Run)!).SeenLive);
+    }
+
+    [Fact]
+    public void D2_a_late_404_buries_only_the_one_that_was_asked_about()
+    {
+        var asked = Pod(100, "first");
+        cache.Upsert(asked);
+        cache.Upsert(Pod(200, "second"));
+        cache.Remove(asked);
+        Assert.Equal("second", cache.Get(Main)?.Uid);
+        cache.Remove(Pod(150, "second")); // it was asked about when this version was held
+        Assert.Null(cache.Get(Main));
+        Assert.IsType<Tombstone>(changes[^1].After);
+        cache.Remove(asked);
+        Assert.Equal(3, changes.Count);
+    }
+
+    [Fact]
+    public void D2_the_deletion_of_an_earlier_object_of_that_name_leaves_the_newer_one()
+    {
+        cache.Upsert(Job(100, "first"));
+        cache.Upsert(Job(200, "second"), live: Moment.Now); // an answer came before the watch
+        cache.Upsert(Job(150, "first"), deleted: true);
+        Assert.Equal("second", cache.Get(Run)?.Uid);
+        cache.Upsert(Job(250, "second"), deleted: true);
+        Assert.Null(cache.Get(Run));
+    }
+
+    [Fact]
+    public void W8_an_answer_that_comes_late_does_not_revive_what_the_watch_has_told_gone()
+    {
+        cache.Upsert(Pod(100));
+        cache.Upsert(Pod(110), deleted: true);
+        passed = "110";
+        cache.Upsert(Pod(105), live: Moment.Now);
+        Assert.Null(cache.Get(Main));
+        cache.Observe(Run); // forgets that it has been
+        cache.Upsert(Pod(105), live: Moment.Now);
+        Assert.Null(cache.Get(Main));
+        cache.Upsert(Pod(111, "second"), live: Moment.Now);
+        Assert.Equal("second", cache.Get(Main)?.Uid);
+    }
+
+    [Fact]
+    public void An_answer_that_lets_an_object_go_buries_it_although_it_bears_the_version_before()
+    {
+        cache.Upsert(Job(100, like: AnOMJob.Finished().Deleted()));
+        cache.Upsert(Job(100, like: AnOMJob.Finished().Deleted().WithFinalizers()), live: Moment.Now);
+        Assert.Null(cache.Get(Run));
+    }
+
+    [Fact]
+    public void A_deletion_of_what_is_not_held_is_told_all_the_same()
+    {
+        cache.Upsert(Pod(100), deleted: true);
+        Assert.Equal((Run, null), (changes[^1].Key, changes[^1].Before));
+        Assert.IsType<Tombstone>(changes[^1].After);
+        Assert.Empty(cache.Keys);
+    }
+
+    // ----- lists
+
+    [Fact]
+    public void What_a_list_should_have_had_and_had_not_is_gone()
+    {
+        static Job Named(string name, int version) => Job(version) with { Key = new("data", name), Uid = name };
+        foreach (var job in (Job[])[Named("listed", 100), Named("missing", 100), Named("newer", 201)]) cache.Upsert(job);
+        cache.Upsert(Job(100) with { Key = new("other", "elsewhere") });
+        cache.Upsert(Pod(100));
+        cache.Prune(Watch.Jobs("data"), [new("data", "listed")], "200");
+        Key[] left = [new("data", "listed"), new("data", "newer"), new("other", "elsewhere"), Main];
+        Assert.All(left, key => Assert.NotNull(cache.Get(key)));
+        Assert.Null(cache.Get(new("data", "missing")));
+        cache.Prune(Watch.Jobs(""), [], "300");
+        cache.Prune(Watch.Pods(""), [], "99");
+        Assert.Equal(Main, Assert.Single(cache.Keys, key => cache.Get(key) is not null));
+    }
+
+    [Fact]
+    public void A_key_that_is_observed_leaves_nothing_behind_of_what_has_gone()
+    {
+        cache.Upsert(Job(100));
+        cache.Upsert(Pod(100));
+        cache.Note(Run, "uid-of-run", p => p with { Failures = 1 });
+        cache.Upsert(Job(101), deleted: true);
+        cache.Upsert(Pod(102), deleted: true);
+        Assert.Equal(2, cache.Keys.Length);
+        var (owner, pods, progress) = cache.Observe(Run);
+        Assert.Equal((null, 0, Progress.None), (owner, pods.Length, progress));
+        Assert.Empty(cache.Keys);
+    }
+
+    // ----- what is remembered
+
+    [Fact]
+    public void D2_what_is_remembered_of_an_OMJob_is_not_anothers_of_that_name()
+    {
+        cache.Upsert(Job(100, "first"));
+        cache.Note(Run, "first", p => p with { Refusals = 3, RetryAt = Moment.At(30), Made = "pod" });
+        Assert.Equal(3, cache.Observe(Run).Progress.Refusals);
+        cache.Upsert(Job(101, "first"));
+        Assert.Equal(3, cache.ProgressOf(Run).Refusals);
+        cache.Upsert(Job(102, "second"));
+        Assert.Equal(Progress.None, cache.ProgressOf(Run));
+        cache.Note(Run, "first", p => p with { Refusals = 9 }); // an answer that came late
+        Assert.Equal(Progress.None, cache.ProgressOf(Run));
+    }
+
+    [Fact]
+    public void G21_in_which_pods_main_ran_while_they_were_deleted_stays_true()
+    {
+        cache.Upsert(Job(100, "first"));
+        cache.Note(Run, "first", p => p with { RanWhileDeleting = "pod ", Failures = 2 });
+        cache.Upsert(Job(101, "second"));
+        Assert.Equal(new Progress { RanWhileDeleting = "pod " }, cache.ProgressOf(Run));
+        cache.Upsert(Job(102, "second"), deleted: true);
+        Assert.Equal(new Progress { RanWhileDeleting = "pod " }, cache.ProgressOf(Run));
+        cache.Observe(Run);
+        Assert.Equal(Progress.None, cache.ProgressOf(Run));
+    }
+
+    [Fact]
+    public void Nothing_is_remembered_of_an_OMJob_that_was_let_go()
+    {
+        cache.Upsert(Job(100, like: AnOMJob.Finished()));
+        cache.Note(Run, "uid-of-run", p => p with { Failures = 2 });
+        cache.Upsert(LetGo(AnOMJob.Finished(), 101));
+        Assert.Equal(Progress.None, cache.ProgressOf(Run));
+    }
+
+    // ----- what is over
+
+    [Fact]
+    public void An_OMJob_that_was_let_go_is_held_as_little_of_it_as_is_needed()
+    {
+        cache.Upsert(LetGo(AnOMJob.Finished("Failed").CompletedAt(-5).AtAttempt(3).OwnedBy("uid-of-hourly")
+            .WithSpec("ttlSecondsAfterFinished", 90).WithLabel(Labels.Pipeline, "p")));
+        var old = Assert.IsType<Retained>(changes[^1].After);
+        Assert.Equal((Run, "uid-of-run", "100"), (old.Key, old.Uid, old.Version));
+        Assert.Equal((Phase.Failed, false, 90u, "run-exit-3"), (old.Phase, old.Deleting, old.Ttl, old.ExitPodName));
+        Assert.Equal(Moment.At(-5).ToUnixTimeSeconds(), old.Ended);
+        Assert.Equal(new(new("data", "hourly", Kind.CronOMJob), "uid-of-hourly"), old.Cron);
+        Assert.Null(Retained.Of(LetGo(AnOMJob.Finished())).ExitPodName); // the first attempt's follows from the name
+        Assert.Equal("run", Assert.Single(cache.RunsOf(ACron.Hourly().Cron)).Name);
+    }
+
+    [Fact]
+    public void Of_an_OMJob_that_was_let_go_the_same_follows_as_of_the_whole_one()
+    {
+        AnOMJob[] jobs =
+        [
+            AnOMJob.Finished(), AnOMJob.Finished("Failed").AtAttempt(2), AnOMJob.Finished().CompletedAt(-70),
+            AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", 0), AnOMJob.Finished().CompletedAt(3600),
+            AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", 20).OwnedBy("uid-of-hourly").AtAttempt(12),
+            AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", long.MaxValue).WithoutExitHandler(),
+            AnOMJob.Finished().With("completionTime", null), AnOMJob.Finished("Failed").With("exitHandlerPodName", null),
+        ];
+        PodView[] pods =
+        [
+            PodView.Unknown, PodView.Absent, APod.MainPod().Released().Exited(0), APod.MainPod().Exited(0),
+            APod.MainPod().Released().Running(), APod.MainPod().Released().Running().Deleted(-5),
+            APod.MainPod().OfUid("another").Running(), APod.ExitPod().Running(), APod.ExitPod(2).Running(),
+            APod.ExitPod(12).Exited(0), APod.ExitPod(3).Waiting("ErrImagePull"), APod.ExitPod().OfSomebodyElse(),
+        ];
+        double[] times = [-100, 0, 14.9, 15, 20, 59, 60, 86399, 86400, 1e6];
+        foreach (var whole in jobs.Concat(jobs.Select(j => j.Deleted())).Select(j => LetGo(j.WithFinalizers("x/y"))))
+            foreach (var main in pods)
+                foreach (var exit in pods)
+                    foreach (var at in times)
+                    {
+                        var part = Retained.Of(whole).ToJob();
+                        Assert.Equal(whole.Cron, part.Cron);
+                        Assert.Equal((Pods.ExitName(whole), whole.IsLetGo), (Pods.ExitName(part), part.IsLetGo));
+                        Assert.Equal(Moment.Decide(whole, main, exit, Moment.At(at)).Say(whole),
+                            Moment.Decide(part, main, exit, Moment.At(at)).Say(part));
+                    }
+    }
+
+    [Fact]
+    public void Pods_that_are_settled_are_let_go_of_with_their_OMJob_and_others_stay()
+    {
+        cache.Upsert(Job(100, like: AnOMJob.Finished()));
+        cache.Upsert(Pod(100, like: APod.MainPod().Exited(0)));
+        cache.Upsert(APod.ExitPod().Exited(0).Pod);
+        Assert.Equal(3, cache.Keys.Length);
+        cache.Upsert(LetGo(AnOMJob.Finished(), 101));
+        Assert.Equal([Run, Main], cache.Keys.Order(Comparer<Key>.Create((a, b) => a.Kind.CompareTo(b.Kind))));
+        cache.Upsert(Pod(102, like: APod.MainPod().Released().Running())); // a sidecar goes on
+        Assert.Equal(2, cache.Keys.Length);
+        cache.Upsert(Pod(103, like: APod.MainPod().Released().Exited(0)));
+        Assert.Equal([Run], cache.Keys);
+    }
+
+    [Fact]
+    public void Of_an_OMJob_that_is_not_there_settled_pods_are_not_held()
+    {
+        cache.Upsert(APod.ExitPod().Exited(0).Pod);
+        Assert.Empty(cache.Keys);
+        Assert.Equal(Run, Assert.Single(changes).Key);
+        cache.Upsert(Pod(100));
+        Assert.Equal([Main], cache.Keys);
+    }
+
+    [Fact]
+    public void Retained_OMJobs_have_something_to_do_only_where_that_is_asked_for()
+    {
+        cache.Upsert(LetGo(AnOMJob.Finished()));
+        Assert.Empty(cache.KeysOf(_ => true, retained: false));
+        Assert.Equal([Run], cache.KeysOf(_ => true, retained: true));
+        cache.Upsert(Pod(100, like: APod.MainPod().Exited(0)));
+        Assert.Equal([Run], cache.KeysOf(_ => true, retained: false)); // its pod has
+        Assert.Empty(cache.KeysOf(ns => ns == "other", retained: true));
+    }
+
+    // ----- specs
+
+    static Job Large(string name, int megabytes, int version = 100, AnOMJob? like = null) =>
+        Job(version, like: like) with { Key = new("data", name), Uid = name, Spec = new byte[megabytes << 20] };
+
+    [Fact]
+    public void Specs_that_there_is_no_room_for_are_not_held_until_there_is()
+    {
+        var (a, b) = (new Key("data", "a"), new Key("data", "b"));
+        (bool Held, int Bytes) Spec(Key key) => cache.Get(key) is Job job ? (job.SpecHeld, job.Spec.Length >> 20) : default;
+        cache.Upsert(Large("a", 20));
+        cache.Upsert(Large("b", 20));
+        Assert.Equal(((true, 20), (false, 0)), (Spec(a), Spec(b)));
+        Assert.True(((Job)cache.Get(b)!).HasExitSpec);
+        cache.Upsert(Large("a", 20, 101)); // its own room is its own
+        cache.Upsert(Large("c", 12));
+        Assert.Equal(((true, 20), (true, 12)), (Spec(a), Spec(new("data", "c"))));
+        cache.Upsert(Large("a", 0, 102, AnOMJob.Finished().WithFinalizers()));
+        cache.Upsert(Large("b", 20, 103));
+        Assert.Equal((true, 20), Spec(b));
+        cache.Upsert(Large("b", 20, 104), deleted: true);
+        cache.Upsert(Large("a", 20, 105));
+        Assert.Equal((true, 20), Spec(a));
+        cache.Clear();
+        cache.Upsert(Large("d", 32));
+        Assert.Equal((true, 32), Spec(new("data", "d")));
+    }
+}
