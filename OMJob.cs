@@ -1128,8 +1128,10 @@ sealed partial class Operator
                 if (found is not { Sight: Sight.Absent }) return found;
                 await Block(key, job, type, reply, stop); // not there after all: a quota's conflict
                 return null;
-            case Outcome.Impossible: return PodView.Refused(Words(reply, job));
-            case Outcome.Invalid when IsInvalidForGood(key, job, name, main): return PodView.Refused(Words(reply, job));
+            case Outcome.Invalid when !IsInvalidForGood(key, job, name, main): goto default;
+            case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
+                var there = await AskPod(key, job, name, stop);
+                return there is { Sight: Sight.Absent } ? PodView.Refused(Words(reply, job)) : there;
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
                 Retry(key, job, reply);
@@ -1179,7 +1181,7 @@ sealed partial class Operator
             var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
             await WriteStatus(key, job, said, stop);
         }
-        queue.AddAfter(key, delay);
+        queue.Add(key); // to wait for that, or for what is due before
     }
 
     /// <summary>D3, H1: gives a pod its labels back; where they do not stay it is asked for from time to time.</summary>
@@ -1255,9 +1257,9 @@ sealed partial class Operator
     /// <summary>
     /// Takes an object that the API server answered with. Before: what was held when the request was sent. An answer that
     /// is older cannot be, nor one about what was not there that is no newer than what a watch had told by then, nor a
-    /// write that is no newer, unless the versions went back.
+    /// write that is no newer, unless the versions went back: then it is not taken.
     /// </summary>
-    async Task Take(Held answer, Held? before, Reply reply, CancellationToken stop)
+    async Task<bool> Take(Held answer, Held? before, Reply reply, CancellationToken stop)
     {
         var watch = Watches.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
         var old = before is not null && Versions.Newer(before.Version, answer.Version);
@@ -1265,9 +1267,14 @@ sealed partial class Operator
         var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.Newer(answer.Version, told)
             ? told : null;
         if ((old && await IsSetBack(before!, stop))
-            || (early is not null && await IsSetBack(Watches[watch], early, stop))) { DropCache(); return; }
+            || (early is not null && await IsSetBack(Watches[watch], early, stop)))
+        {
+            DropCache();
+            return false;
+        }
         if (watch >= 0) Watches[watch].Tell(answer.Version);
         cache.Upsert(answer, live: reply.Asked);
+        return true;
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -1314,7 +1321,7 @@ sealed partial class Operator
         if (!reply.Ok) return (reply, null);
         if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
             return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
-        await Take(answer, before, reply, stop);
+        if (!await Take(answer, before, reply, stop)) return (new(0, []) { Fault = "its versions went back" }, null);
         var held = cache.Get(key) as Job;
         return (reply, held?.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
     }
@@ -1635,7 +1642,8 @@ static class Protocol
         if (pod.LostLabels && main.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
         if (now >= main.AskAgain) return new(Act.AskMain);
         if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(EndsBy(pod, clocks), main.AskAgain) };
-        if (job.Status.GivenUp is { } said) return new(Act.DeletePod, said) { Pod = pod };
+        if (job.Status.GivenUp is { } said) // it may be long ago that a watch told of the pod
+            return IsFresh(main.Asked, now) ? new(Act.DeletePod, said) { Pod = pod } : new(Act.AskMain);
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
         // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
         var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero
@@ -2972,7 +2980,8 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
             var age = time.GetElapsedTime(taken);
             if (age < Slow)
             {
-                patience = Slow - age;
+                // A delay is cut to whole milliseconds: one that is cut to none would be no wait.
+                patience = TimeSpan.FromMilliseconds(Math.Ceiling((Slow - age).TotalMilliseconds));
                 break;
             }
             slot.Slow = true;

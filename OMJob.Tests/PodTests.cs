@@ -44,6 +44,7 @@ public sealed class PodTests
               "app.kubernetes.io/name": "openmetadata", "app.kubernetes.io/managed-by": "omjob-operator",
               "app.kubernetes.io/component": "ingestion"
             },
+            "annotations": {"{{Uid}}": "uid-of-run"},
             "ownerReferences": [{
               "apiVersion": "pipelines.openmetadata.org/v1", "kind": "OMJob", "name": "run", "uid": "uid-of-run",
               "controller": true, "blockOwnerDeletion": false
@@ -77,6 +78,7 @@ public sealed class PodTests
               "app.kubernetes.io/name": "openmetadata", "app.kubernetes.io/managed-by": "omjob-operator",
               "app.kubernetes.io/component": "exit-handler"
             },
+            "annotations": {"{{Uid}}": "uid-of-run"},
             "ownerReferences": [{
               "apiVersion": "pipelines.openmetadata.org/v1", "kind": "OMJob", "name": "run", "uid": "uid-of-run",
               "controller": true, "blockOwnerDeletion": false
@@ -433,12 +435,12 @@ public sealed class PodTests
     }
 
     [Fact]
-    public void Annotations_are_the_specs()
+    public void Annotations_are_the_specs_and_the_OMJobs_uid_which_no_spec_overrides()
     {
-        var job = HandlerRunning().WithMain("""{"annotations":{"a":"1"}}""").WithExit("""{"annotations":{"b":"2"}}""");
-        Same("""{"a":"1"}""", MainOf(job)["metadata"]!["annotations"]);
-        Same("""{"b":"2"}""", ExitOf(job)["metadata"]!["annotations"]);
-        Assert.Null(MainOf(Pending())["metadata"]!["annotations"]);
+        var job = HandlerRunning().WithMain($$"""{"annotations":{"a":"1","{{Uid}}":"another"} }""")
+            .WithExit("""{"annotations":{"b":"2"}}""");
+        Same($$"""{"a":"1","{{Uid}}":"uid-of-run"} """, MainOf(job)["metadata"]!["annotations"]);
+        Same($$"""{"b":"2","{{Uid}}":"uid-of-run"} """, ExitOf(job)["metadata"]!["annotations"]);
     }
 
     [Fact]

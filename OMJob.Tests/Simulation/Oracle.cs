@@ -34,7 +34,7 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public string Uid { get; } = pod.Uid();
     public string Name { get; } = pod.Name();
     public bool IsMain => main;
-    public bool Stray { get; init; }
+    public bool Stray { get; set; }
     /// <summary>It came late, and under a name that status did not ask for by then.</summary>
     public bool Unasked { get; init; }
     public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
@@ -210,7 +210,8 @@ sealed class Oracle(World world)
         {
             // Created while it was let go as one that had not started, or within the seconds in which a view of it counts
             // as fresh after its end (two operators): it is a stray.
-            if (job.Deleting || (job.Finished && world.Ticks - job.EndedAt < TimeSpan.FromSeconds(12).Ticks)) stray = true;
+            if (job.Deleting || (job.Finished && world.Ticks - job.EndedAt < TimeSpan.FromSeconds(12).Ticks))
+                record.Stray = stray = true;
             if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job is { Phase: not "Pending", Restored: false } && !stray)

@@ -1,4 +1,5 @@
-// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them; OMJOB_SIM_SEED=S runs and prints one;
+// Thousands of histories, each from its seed. OMJOB_SIM_SEEDS=N runs N of them, from OMJOB_SIM_FIRST=F on;
+// OMJOB_SIM_SEED=S runs and prints one;
 // OMJOB_SIM_TROUBLE=A,B has each of these kinds of trouble, and no other, in every second history.
 
 using System.Collections.Concurrent;
@@ -19,6 +20,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
     }
 
     public static int Seeds => Number("OMJOB_SIM_SEEDS", 20_000);
+    static int First => Number("OMJOB_SIM_FIRST", 0);
 
     [Fact]
     public void D1_D5_D6_D7_F2_F3_H2_W8_every_history_keeps_the_promise() => PlayAll(Play, Seeds, output);
@@ -35,7 +37,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
         }
         var broken = new ConcurrentBag<(int Seed, string What)>();
         var options = new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount };
-        Parallel.For(0, seeds, options, seed =>
+        Parallel.For(First, First + seeds, options, seed =>
         {
             if (broken.Count < 20 && play(seed, false).Violation is { } what) broken.Add((seed, what));
         });
