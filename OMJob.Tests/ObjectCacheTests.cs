@@ -159,7 +159,7 @@ public sealed class ObjectCacheTests
     public void D2_what_is_remembered_of_an_OMJob_is_not_anothers_of_that_name()
     {
         cache.Upsert(Job(100, "first"));
-        cache.Note(Run, "first", p => p with { Refusals = 3, RetryAt = Moment.At(30), Made = "pod" });
+        cache.Note(Run, "first", p => p with { Refusals = 3, RetryAt = Moment.At(30) });
         Assert.Equal(3, cache.Observe(Run).Progress.Refusals);
         cache.Upsert(Job(101, "first"));
         Assert.Equal(3, cache.ProgressOf(Run).Refusals);
