@@ -7,7 +7,7 @@ namespace OMJobs.Tests;
 
 public sealed class ListReaderTests
 {
-    /// <summary>What would lead astray who counts brackets: texts with brackets, escapes, escaped escapes, empty ones.</summary>
+    /// <summary>What would lead astray who counts brackets: texts with brackets, escapes, empty ones.</summary>
     static readonly string[] Items =
     [
         """{"a":"]}[{\"","b":"\\"}""", """{"items":[{"metadata":{}}],"metadata":{"resourceVersion":"7"}}""",
@@ -66,7 +66,10 @@ public sealed class ListReaderTests
     {
         var bytes = Bytes(text);
         for (var at = 0; at <= bytes.Length; at++)
-            Assert.True(Whole == Read(bytes[..at], bytes[at..]), $"{what}, split at {at}: {Read(bytes[..at], bytes[at..])}");
+        {
+            var read = Read(bytes[..at], bytes[at..]);
+            Assert.True(Whole == read, $"{what}, split at {at}: {read}");
+        }
     }
 
     [Theory, MemberData(nameof(Lists))]

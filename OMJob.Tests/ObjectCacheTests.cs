@@ -127,9 +127,12 @@ public sealed class ObjectCacheTests
     public void What_a_list_should_have_had_and_had_not_is_gone()
     {
         static Job Named(string name, int version) => Job(version) with { Key = new("data", name), Uid = name };
-        foreach (var job in (Job[])[Named("listed", 100), Named("missing", 100), Named("newer", 201)]) cache.Upsert(job);
-        cache.Upsert(Job(100) with { Key = new("other", "elsewhere") });
-        cache.Upsert(Pod(100));
+        Held[] all =
+        [
+            Named("listed", 100), Named("missing", 100), Named("newer", 201),
+            Job(100) with { Key = new("other", "elsewhere") }, Pod(100),
+        ];
+        foreach (var held in all) cache.Upsert(held);
         cache.Prune(Watch.Jobs("data"), [new("data", "listed")], "200");
         Key[] left = [new("data", "listed"), new("data", "newer"), new("other", "elsewhere"), Main];
         Assert.All(left, key => Assert.NotNull(cache.Get(key)));
@@ -216,7 +219,8 @@ public sealed class ObjectCacheTests
             AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", 0), AnOMJob.Finished().CompletedAt(3600),
             AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", 20).OwnedBy("uid-of-hourly").AtAttempt(12),
             AnOMJob.Finished().WithSpec("ttlSecondsAfterFinished", long.MaxValue).WithoutExitHandler(),
-            AnOMJob.Finished().With("completionTime", null), AnOMJob.Finished("Failed").With("exitHandlerPodName", null),
+            AnOMJob.Finished().With("completionTime", null),
+            AnOMJob.Finished("Failed").With("exitHandlerPodName", null),
         ];
         PodView[] pods =
         [
@@ -284,7 +288,8 @@ public sealed class ObjectCacheTests
     public void Specs_that_there_is_no_room_for_are_not_held_until_there_is()
     {
         var (a, b) = (new Key("data", "a"), new Key("data", "b"));
-        (bool Held, int Bytes) Spec(Key key) => cache.Get(key) is Job job ? (job.SpecHeld, job.Spec.Length >> 20) : default;
+        (bool Held, int Bytes) Spec(Key key) =>
+            cache.Get(key) is Job job ? (job.SpecHeld, job.Spec.Length >> 20) : default;
         cache.Upsert(Large("a", 20));
         cache.Upsert(Large("b", 20));
         Assert.Equal(((true, 20), (false, 0)), (Spec(a), Spec(b)));

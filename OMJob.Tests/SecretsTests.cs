@@ -43,12 +43,13 @@ public sealed class SecretsTests
         (string Name, string Value)[] env =
         [
             ("jobName", "om-job-x"), ("namespace", "data"), ("uid", "uid-of-run"), ("pipelineRunId", "2b7d4c10-run"),
-            ("pipeline", "sample.hello"), ("mainPod", "om-job-x-main"), ("exitPod", "om-job-x-exit-2"), ("team", "blue-team"),
-            .. more,
+            ("pipeline", "sample.hello"), ("mainPod", "om-job-x-main"), ("exitPod", "om-job-x-exit-2"),
+            ("team", "blue-team"), .. more,
         ];
         return AnOMJob.HandlerRunning().Named("om-job-x").With("mainPodName", "om-job-x-main").AtAttempt(2)
             .WithLabel(Labels.RunId, "2b7d4c10-run").WithLabel(Labels.Pipeline, "sample.hello")
-            .WithMain(Spec(env, new() { ["team"] = "blue-team" })).WithExit(Spec(env, new() { ["level"] = "gold" })).Job;
+            .WithMain(Spec(env, new() { ["team"] = "blue-team" }))
+            .WithExit(Spec(env, new() { ["level"] = "gold" })).Job;
 
         static string Spec(IEnumerable<(string Name, string Value)> env, JsonObject labels) => new JsonObject
         {
@@ -84,7 +85,8 @@ public sealed class SecretsTests
     public void Values_may_overlap(string what, string values, string words, string expected)
     {
         var env = values.Split(',').Select((value, i) => ($"key{i}", value));
-        Assert.True(expected == Secrets.Redact(words, Known([.. env])), $"{what}: {Secrets.Redact(words, Known([.. env]))}");
+        var said = Secrets.Redact(words, Known([.. env]));
+        Assert.True(expected == said, $"{what}: {said}");
     }
 
     /// <summary>As the API server quotes what it refuses.</summary>
@@ -121,11 +123,12 @@ public sealed class SecretsTests
     {
         static string Brief(int code, string body) => new Reply(code, Encoding.UTF8.GetBytes(body)).Brief;
         Assert.Equal("the API server answered 422 Invalid spec.containers[0].env[0].value metadata.name", Brief(422, """
-            {"message":"Pod \"x\" is invalid: s3cret","reason":"Invalid","details":{"name":"s3cret","kind":"Pod","causes":[
-             {"reason":"s3cret","message":"s3cret","field":"spec.containers[0].env[0].value"},
+            {"message":"Pod \"x\" is invalid: s3cret","reason":"Invalid","details":{"name":"s3cret","kind":"Pod",
+             "causes":[{"reason":"s3cret","message":"s3cret","field":"spec.containers[0].env[0].value"},
              {"message":"Invalid value: \"s3cret\"","field":"metadata.name"}]},"code":422}
             """));
-        Assert.Equal("the API server answered 403 Forbidden", Brief(403, """{"message":"s3cret","reason":"Forbidden"}"""));
+        Assert.Equal("the API server answered 403 Forbidden",
+            Brief(403, """{"message":"s3cret","reason":"Forbidden"}"""));
         Assert.Equal("the API server answered 500", Brief(500, """{"message":"s3cret"}"""));
         Assert.Equal("the API server answered 502", Brief(502, "<html>s3cret</html>"));
         Assert.Equal("the API server answered 200", Brief(200, """{"reason":"s3cret"}"""));

@@ -39,6 +39,12 @@ sealed class VirtualTime : TimeProvider
         }
     }
 
+    /// <summary>Seconds until the next timer; null: none is set.</summary>
+    public double? UntilNext
+    {
+        get { lock (gate) return timers.Count == 0 ? null : Math.Max(0, (timers.Min(t => t.Due) - now).TotalSeconds); }
+    }
+
     /// <summary>Completes once a timer is set for that many seconds from now.</summary>
     public Task Armed(double seconds)
     {

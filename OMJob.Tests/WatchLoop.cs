@@ -21,7 +21,7 @@ public sealed partial class WatchTests
         ScriptedServer? server;
         ApiServer? api;
         Task? running;
-        int lists, watches;
+        int lists, watches, writes;
 
         public string Resource { get; init; } = "omjobs";
         public Func<Request, Reply>[] OnList { get; init; } = [];
@@ -153,7 +153,8 @@ public sealed partial class WatchTests
             {
                 var name = path[(path.LastIndexOf('/') + 1)..];
                 Patched.Enqueue(name);
-                return Json(Object(name, 6000).Replace($"\"{Job.Finalizer}\"", "", StringComparison.Ordinal));
+                var version = 6000 + Interlocked.Increment(ref writes); // one that does not grow went back
+                return Json(Object(name, version).Replace($"\"{Job.Finalizer}\"", "", StringComparison.Ordinal));
             }
             return new Reply(404, Encoding.UTF8.GetBytes(StatusTexts.NotFound));
         }

@@ -351,6 +351,38 @@ public sealed partial class WatchTests
         Assert.Equal(["LIST", "LIST next%26page", "WATCH 10"], loop.Asked[..3]);
     }
 
+    /// <summary>The limit of each page, where these are the answers; null: a page that cannot be had.</summary>
+    static async Task<string[]> Limits(params string?[] pages)
+    {
+        var limits = new List<string>();
+        Func<Request, Reply> Answer(string? next) => request =>
+        {
+            limits.Add(Parameter(request.Path, "limit")!);
+            return next is null ? new Reply(504, [])
+                : next.Length == 0 ? List(10, Object("b", 8)) : Page(next, Object("a", 7));
+        };
+        await using var loop = new Loop { OnList = [.. pages.Select(Answer)] };
+        await loop.Until(() => loop.Asked.Contains("WATCH 10"), "a watch");
+        return [.. limits];
+    }
+
+    [Fact]
+    public async Task The_first_page_is_a_small_one_and_the_next_ones_grow_eightfold_at_most()
+    {
+        Assert.Equal(["10"], await Limits(""));
+        Assert.Equal(["10", "80", "640", "1000", "1000"], await Limits("a", "b", "c", "d", ""));
+    }
+
+    [Fact]
+    public async Task A_page_that_cannot_be_had_is_asked_for_again_with_fewer_objects()
+    {
+        Assert.Equal(["10", "80", "20", "5", "40"], await Limits("a", null, null, "b", ""));
+        Assert.Equal(["10", "2", "1", "1", "8"], await Limits(null, null, null, "a", "")); // the first one
+        // After six failures in a row the list begins anew, and no page of it is larger than the last one was to be.
+        Assert.Equal(["10", "80", "20", "5", "1", "1", "1", "1", "8"],
+            await Limits("a", null, null, null, null, null, null, "a", ""));
+    }
+
     [Theory, InlineData(410, "LIST"), InlineData(403, "LIST"), InlineData(500, "LIST more"), InlineData(0, "LIST more"),
         InlineData(429, "LIST more")]
     public async Task A_list_that_fails_between_two_pages_goes_on_from_there_if_it_can(int code, string next)

@@ -287,6 +287,184 @@ public sealed class WorkQueueTests : IDisposable
         Assert.Equal(0, Held);
     }
 
+    // ----- namespaces
+
+    static Key[] KeysOf(string ns, int count) => [.. Enumerable.Range(1, count).Select(i => new Key(ns, $"{i}"))];
+
+    Key[] AddAll(string ns, int count)
+    {
+        var keys = KeysOf(ns, count);
+        foreach (var key in keys) queue.Add(key);
+        return keys;
+    }
+
+    [Fact]
+    public async Task Namespaces_take_turns_however_many_keys_each_has()
+    {
+        var (one, two, three) = (AddAll("one", 5), AddAll("two", 2), AddAll("three", 1));
+        Key[] order = [one[0], two[0], three[0], one[1], two[1], one[2], one[3], one[4]];
+        foreach (var key in order) Assert.Equal(key, await Take());
+        Assert.Equal(0, queue.Depth);
+    }
+
+    [Fact]
+    public async Task What_has_begun_comes_first_across_namespaces_which_take_turns_there_too()
+    {
+        AddAll("one", 2);
+        Key two = new("two", "urgent"), three = new("three", "urgent"), again = new("two", "again");
+        foreach (var key in (Key[])[two, again, three]) queue.Add(key, first: true);
+        foreach (var key in (Key[])[two, three, again]) Assert.Equal(key, await Take());
+        Assert.Equal(new("one", "1"), await Take());
+    }
+
+    [Fact]
+    public async Task No_more_keys_are_worked_on_at_once_than_there_are_workers()
+    {
+        queue.Workers = 2;
+        var keys = AddAll("data", 3);
+        Assert.Equal(keys[0], await Take());
+        Assert.Equal(keys[1], await Take());
+        var third = Take();
+        time.Advance(0.999);
+        Assert.False(third.IsCompleted);
+        queue.Done(keys[0]);
+        Assert.Equal(keys[2], await third);
+    }
+
+    [Fact]
+    public async Task A_namespace_that_keeps_all_workers_busy_holds_up_another_one_for_a_second()
+    {
+        queue.Workers = 2;
+        var slow = AddAll("slow", 5);
+        foreach (var key in slow[..2]) Assert.Equal(key, await Take());
+        time.Advance(0.4);
+        queue.Add(A);
+        var next = Take();
+        await Armed(0.6);
+        time.Advance(0.599);
+        Assert.False(next.IsCompleted);
+        time.Advance(0.001);
+        Assert.Equal(A, await next); // and none of the slow one's, which has come before
+    }
+
+    [Fact]
+    public async Task A_namespace_never_has_more_keys_worked_on_than_there_are_workers()
+    {
+        queue.Workers = 2;
+        var slow = AddAll("slow", 5);
+        await Take();
+        await Take();
+        time.Advance(100);
+        var third = Take();
+        Assert.False(third.IsCompleted);
+        queue.Done(slow[1]);
+        Assert.Equal(slow[2], await third); // as soon as one is done
+        queue.Add(A);
+        Assert.Equal(A, await Take());
+        queue.Done(A);
+        queue.Done(slow[2]);
+        Assert.Equal(slow[3], await Take());
+    }
+
+    [Fact]
+    public async Task All_in_all_no_more_keys_are_worked_on_than_the_workers_squared()
+    {
+        queue.Workers = 2;
+        var (one, two) = (AddAll("one", 3), AddAll("two", 2));
+        foreach (var pair in (Key[][])[[one[0], two[0]], [one[1], two[1]]])
+        {
+            foreach (var key in pair) Assert.Equal(key, await Take());
+            time.Advance(1);
+        }
+        queue.Add(A);
+        var fifth = Take();
+        time.Advance(100);
+        Assert.False(fifth.IsCompleted);
+        queue.Done(two[0]);
+        Assert.Equal(A, await fifth); // as many of the first one are worked on as may be
+    }
+
+    [Fact]
+    public async Task Fewer_slow_namespaces_than_workers_never_hold_up_another_one()
+    {
+        queue.Workers = 3;
+        AddAll("slow", 10);
+        AddAll("slower", 10);
+        for (var taken = 0; taken < 6; taken++)
+        {
+            if (taken == 3) time.Advance(1);
+            Assert.StartsWith("slow", (await Take())!.Value.Namespace, StringComparison.Ordinal);
+        }
+        time.Advance(1);
+        foreach (var key in KeysOf("data", 50)) // none of the slow ones is done
+        {
+            queue.Add(key);
+            Assert.Equal(key, await Take());
+            queue.Done(key);
+        }
+    }
+
+    [Fact]
+    public async Task A_key_that_was_slow_is_not_when_it_comes_again()
+    {
+        queue.Workers = 1;
+        queue.Add(A);
+        await Take();
+        time.Advance(5);
+        queue.Done(A);
+        queue.Add(A);
+        Assert.Equal(A, await Take());
+        queue.Add(new("other", "a"));
+        var next = Take();
+        time.Advance(0.999);
+        Assert.False(next.IsCompleted);
+        queue.Done(A);
+        Assert.Equal("other", (await next)!.Value.Namespace);
+    }
+
+    [Fact]
+    public async Task W8_nothing_is_remembered_of_a_namespace_that_is_idle()
+    {
+        queue.Workers = 2;
+        for (var i = 0; i < 100; i++)
+        {
+            var key = new Key($"ns-{i}", "a");
+            queue.Add(key);
+            queue.Add(key, first: i % 2 == 0); // it is there twice, and taken once
+            Assert.Equal(key, await Take());
+            if (i % 10 == 0) time.Advance(2);
+            queue.AddAfter(key, TimeSpan.FromHours(1));
+            queue.Done(key);
+        }
+        queue.Add(A);
+        await Take();
+        queue.Done(A);
+        Assert.Equal((0, 0), (Count("lanes"), Count("turns")));
+        Assert.InRange(Count("prompt"), 0, 1);
+        Assert.Equal(100, Held);
+    }
+
+    [Fact]
+    public async Task Whoever_waits_for_a_time_looks_again_once_the_clock_was_set()
+    {
+        var timers = queue.RunTimers(stop.Token);
+        queue.Add(C);
+        await Take();
+        queue.AddAfter(A, TimeSpan.FromHours(2));
+        queue.AddAfter(B, TimeSpan.FromDays(9));
+        queue.AddAfter(C, TimeSpan.FromHours(1));
+        queue.WakeAll();
+        Assert.Equal(2, queue.Depth);
+        Assert.Equal(0, Timed);
+        Key?[] woken = [await Take(), await Take()];
+        Assert.Equal([A, B], woken.OrderBy(k => k!.Value.Name));
+        queue.Done(C); // it was worked on
+        Assert.Equal(C, await Take());
+        queue.WakeAll();
+        Assert.Equal(0, queue.Depth);
+        Assert.False(timers.IsCompleted);
+    }
+
     /// <summary>How many keys the queue remembers, and how many times; nothing but memory shows it.</summary>
     int Held => Count("slots");
     int Timed => Count("timers");

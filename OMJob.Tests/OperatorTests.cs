@@ -1,0 +1,360 @@
+// The operator as a whole, step by step on a virtual clock: refusals, pauses, large objects, versions that go back.
+
+using System.Text;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+using OMJobs.Sandbox;
+using static OMJobs.Tests.Stage;
+
+public sealed class OperatorTests
+{
+    const string Posts = "POST /api/v1/namespaces/data/pods", JobPath = "/namespaces/data/omjobs/run";
+    const string Words = "Pod \\\"x\\\" is invalid: spec.containers[0].resources: Invalid value: must be less";
+
+    static Reply Invalid() => Refusal(422, "Invalid", Words, """
+        {"kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"spec.containers[0].resources"}]}
+        """);
+
+    static bool IsPatch(OMJobs.Request request, string path) => request.Method == HttpMethod.Patch
+        && request.Path.EndsWith(path, StringComparison.Ordinal);
+
+    /// <summary>When a status of that phase was first written, seconds from the start.</summary>
+    static double? Wrote(Stage stage, string phase)
+    {
+        var at = stage.Sent.FindIndex(s => IsPatch(s.Request, "/status")
+            && Json.Parse(s.Request.Body).Text("status", "phase") == phase);
+        return at < 0 ? null : stage.Sent[at].At;
+    }
+
+    // ----- refusals of a pod
+
+    [Fact]
+    public void G15_a_main_pod_that_admission_leaves_invalid_is_tried_for_a_minute_and_then_given_up()
+    {
+        var stage = new Stage { Fault = r => IsCreation(r, "-main") ? Invalid() : null };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(59);
+        Assert.Equal("Pending", stage.Phase);
+        Assert.StartsWith("Main pod is blocked: Pod \"x\" is invalid: spec.containers[0]", stage.Message,
+            StringComparison.Ordinal);
+        Assert.InRange(stage.At(Posts).Length, 5, 8);
+        stage.Run(31);
+        Assert.InRange(Wrote(stage, "ExitHandlerRunning")!.Value, 60, 90);
+        Assert.StartsWith("Main pod cannot be created: Pod \"x\" is invalid", stage.Message, StringComparison.Ordinal);
+        Assert.Contains(stage.Events, e => e.StartsWith("Warning MainPodBlocked: Main pod is blocked: Pod",
+            StringComparison.Ordinal));
+        Assert.NotNull(stage.Pod("run-exit"));
+    }
+
+    [Fact]
+    public void G15_a_main_pod_that_becomes_valid_runs_and_nothing_more_is_said_of_what_blocked_it()
+    {
+        var stage = new Stage { Fault = r => IsCreation(r, "-main") ? Invalid() : null };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(30);
+        stage.Fault = _ => null;
+        stage.Run(31);
+        Assert.Equal(("Running", ""), (stage.Phase, stage.Message));
+    }
+
+    [Theory]
+    [InlineData(600, false, 600)]
+    [InlineData(120, false, 120)]
+    [InlineData(0, false, 600)] // no deadline is ten minutes here
+    [InlineData(600, true, 60)] // nobody waits for the OMJob, but for it to go
+    public void G15_an_exit_pod_that_admission_leaves_invalid_is_tried_for_its_deadline(
+        int deadline, bool deleted, int expected)
+    {
+        var stage = new Stage(Moment.Clocks with { ExitHandlerDeadline = TimeSpan.FromSeconds(deadline) })
+        {
+            Fault = r => IsCreation(r, "-exit") ? Invalid() : null,
+        };
+        stage.Create(AnOMJob.HandlerRunning(1));
+        if (deleted) stage.DeleteJob();
+        stage.Start();
+        stage.Run(expected - 1);
+        Assert.Equal("ExitHandlerRunning", stage.Phase);
+        Assert.StartsWith("Main pod failed with exit code 1; exit handler is blocked: Pod \"x\" is invalid",
+            stage.Message, StringComparison.Ordinal);
+        stage.Run(31);
+        Assert.InRange(Wrote(stage, "Failed")!.Value, expected, expected + 30);
+        Assert.Equal(deleted, stage.Job is null);
+        const string said = "Main pod failed with exit code 1; exit handler cannot be created: Pod \"x\" is invalid";
+        if (!deleted) Assert.StartsWith(said, stage.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(400, "BadRequest", "-main", "ExitHandlerRunning")]
+    [InlineData(413, "RequestEntityTooLarge", "-main", "ExitHandlerRunning")]
+    [InlineData(400, "BadRequest", "-exit", "Failed")]
+    [InlineData(413, "RequestEntityTooLarge", "-exit", "Failed")]
+    public void G15_a_pod_that_can_never_be_is_given_up_at_once(int code, string reason, string pod, string phase)
+    {
+        var stage = new Stage { Fault = r => IsCreation(r, pod) ? Refusal(code, reason, "it cannot be") : null };
+        stage.Create(pod == "-main" ? AnOMJob.Fresh() : AnOMJob.HandlerRunning(1));
+        stage.Start();
+        stage.Run(0.1);
+        Assert.Equal(0, Wrote(stage, phase));
+        Assert.EndsWith("cannot be created: it cannot be", stage.Message, StringComparison.Ordinal);
+    }
+
+    // ----- pauses
+
+    [Theory]
+    [InlineData("creation", 0, 1, 1)]
+    [InlineData("creation", 86400, 60, 60)]
+    [InlineData("creation", 7, 7, 7)]
+    [InlineData("creation", null, 0.8, 1)]
+    [InlineData("write", 0, 1, 1)]
+    [InlineData("write", 86400, 60, 60)]
+    [InlineData("write", null, 0.16, 0.2)]
+    public void What_the_API_server_asks_to_wait_for_is_waited_for_a_second_at_least_and_a_minute_at_most(
+        string what, int? retryAfter, double least, double most)
+    {
+        var stage = new Stage
+        {
+            Fault = r => what == "creation" ? IsCreation(r) ? Busy() : null : IsPatch(r, JobPath) ? Busy() : null,
+        };
+        Reply Busy() => Refusal(429, "TooManyRequests", "later") with
+        {
+            RetryAfter = retryAfter is { } seconds ? TimeSpan.FromSeconds(seconds) : null,
+        };
+        stage.Start();
+        stage.Create(AnOMJob.Fresh());
+        stage.Run(100);
+        var at = stage.At(what == "creation" ? Posts : $"PATCH {JobPath}");
+        Assert.InRange(at[1] - at[0], least - 0.001, most + 0.001);
+        if (retryAfter == 0) Assert.All(at.Zip(at[1..]), pair => Assert.True(pair.Second - pair.First >= 0.999));
+    }
+
+    [Theory]
+    [InlineData(413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")]
+    [InlineData(500, "InternalError", "etcdserver: request is too large")]
+    public void An_OMJob_that_is_too_large_to_be_written_is_told_in_an_event_and_tried_less_and_less_often(
+        int code, string reason, string words)
+    {
+        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(code, reason, words) : null };
+        stage.Start();
+        stage.Create(AnOMJob.Fresh());
+        stage.Run(600);
+        Assert.Equal([$"Warning OMJobRefused: The OMJob cannot be written: {words}"], stage.Events);
+        Assert.InRange(stage.At($"PATCH {JobPath}").Length, 20, 40);
+        stage.Fault = _ => null; // it was made smaller
+        stage.Run(31);
+        Assert.Equal("Running", stage.Phase);
+    }
+
+    [Fact]
+    public void A_conflict_leads_to_another_look_at_once_and_one_that_stays_to_fewer_and_fewer()
+    {
+        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(409, "Conflict", "modified") : null };
+        stage.Start();
+        stage.Create(AnOMJob.Fresh());
+        stage.Run(600);
+        var at = stage.At($"PATCH {JobPath}");
+        Assert.Equal(0, at[1]);
+        Assert.InRange(at.Length, 20, 40);
+        Assert.All(at[^5..].Zip(at[^4..]), pair => Assert.InRange(pair.Second - pair.First, 24, 30.001));
+        var first = stage.Sent.FindIndex(s => s.What == $"PATCH {JobPath}");
+        Assert.Equal($"GET {JobPath}", stage.Sent[first + 1].What);
+    }
+
+    [Fact]
+    public void A_409_of_a_webhook_is_no_conflict_but_a_refusal()
+    {
+        const string words = "admission webhook \\\"w\\\" denied the request: no";
+        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(409, "Conflict", words) : null };
+        stage.Start();
+        stage.Create(AnOMJob.Fresh());
+        stage.Run(10);
+        var at = stage.At($"PATCH {JobPath}");
+        Assert.InRange(at[1], 0.16, 0.2);
+        Assert.Empty(stage.At($"GET {JobPath}"));
+        Assert.Contains(stage.Logged, line => line.StartsWith("Warning data/run: admission webhook \"w\" denied",
+            StringComparison.Ordinal));
+    }
+
+    // ----- what is logged of a refusal
+
+    const string Secret = "hunter2-and-more", Denied = "denied for hunter2-and-more";
+
+    static AnOMJob WithSecret(AnOMJob job) => job.WithMain($$"""
+        {"image":"i","command":["c"],"serviceAccountName":"ingestion","env":[{"name":"config","value":"{{Secret}}"}]}
+        """);
+
+    [Fact]
+    public void A_refusal_about_a_finished_OMJob_is_told_by_code_and_reason_for_its_spec_is_not_held()
+    {
+        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
+        stage.Create(WithSecret(AnOMJob.Finished()));
+        stage.Start();
+        Assert.Contains("Warning data/run: the API server answered 403 Forbidden; trying again", stage.Logged);
+        Assert.DoesNotContain(Secret, string.Concat(stage.Logged.Concat(stage.Events)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_refusal_about_a_pod_whose_OMJob_is_gone_is_told_by_code_and_reason()
+    {
+        var stage = new Stage();
+        stage.Create(WithSecret(AnOMJob.Fresh()));
+        stage.Start();
+        var pod = stage.Pod("run-main")!;
+        Assert.NotNull(pod);
+        stage.Ask("PATCH", "/apis/pipelines.openmetadata.org/v1/namespaces/data/omjobs/run",
+            Json.Object("""{"metadata":{"finalizers":null}}"""));
+        stage.Fault = r => IsPatch(r, "/pods/run-main") ? Refusal(403, "Forbidden", Denied) : null;
+        stage.DeleteJob();
+        stage.Run(0);
+        Assert.Contains("Warning data/run: the API server answered 403 Forbidden; trying again", stage.Logged);
+        Assert.DoesNotContain(Secret, string.Concat(stage.Logged.Concat(stage.Events)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_refusal_about_one_that_runs_is_told_in_the_API_servers_words_without_its_env()
+    {
+        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
+        stage.Create(WithSecret(AnOMJob.Fresh()));
+        stage.Start();
+        Assert.Contains("Warning data/run: denied for ***; trying again", stage.Logged);
+    }
+
+    // ----- specs that there is no room for
+
+    [Fact]
+    public void A_pod_whose_spec_is_not_held_is_made_from_an_OMJob_that_is_asked_for()
+    {
+        var blanks = Encoding.UTF8.GetBytes("\"spec\":{" + new string(' ', 33 << 20));
+        var refused = 0;
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh().WithFinalizers(OMJobs.Job.Finalizer));
+        stage.Fault = request =>
+        {
+            if (IsCreation(request) && refused++ < 3) return Refusal(403, "Forbidden", "quota");
+            // A list, and the answers to writes; blanks have no meaning, but a length.
+            var large = request.Path.Contains("/omjobs?", StringComparison.Ordinal) && request.OnLine is null
+                || request.Path.Contains("/omjobs/run", StringComparison.Ordinal) && request.Method == HttpMethod.Patch;
+            if (!large) return null;
+            var response = stage.Store.Handle(OMJobs.Sandbox.Request.To(
+                request.Method.Method, request.Path, request.Body, request.MediaType));
+            var text = response.Bytes();
+            var at = text.AsSpan().IndexOf("\"spec\":{"u8);
+            return new(response.Code, at < 0 ? text : [.. text[..at], .. blanks, .. text[(at + 8)..]]);
+        };
+        stage.Start();
+        stage.Run(30);
+        var posts = stage.Sent.FindAll(s => IsCreation(s.Request));
+        Assert.Equal(4, posts.Count);
+        Assert.All(posts, post =>
+        {
+            Assert.Contains("ingestion:1", Encoding.UTF8.GetString(post.Request.Body!), StringComparison.Ordinal);
+            var before = stage.Sent[..stage.Sent.IndexOf(post)].FindLast(s =>
+                s.What == $"GET {JobPath}" || IsCreation(s.Request));
+            Assert.Equal($"GET {JobPath}", before.What);
+        });
+        Assert.Equal("Running", stage.Phase);
+    }
+
+    // ----- versions that go back (etcd was restored from a backup)
+
+    const string SetBack = "Warning The API server's versions went back: everything is listed again";
+
+    static int Lists(Stage stage, string resource) => stage.Sent.Count(s => s.What.Contains($"/{resource}?",
+        StringComparison.Ordinal) && s.What.EndsWith("limit=10", StringComparison.Ordinal));
+
+    static int Looks(Stage stage) => stage.Sent.Count(s => s.What.EndsWith("limit=1", StringComparison.Ordinal));
+
+    [Fact]
+    public void A_watch_that_ends_mute_is_followed_by_a_list_of_one_object()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.EndWatches(); // those of pods and OMJobs have told something, that of CronOMJobs has not
+        Assert.Equal(1, Looks(stage));
+        stage.Run(1);
+        stage.EndWatches();
+        Assert.Equal(4, Looks(stage));
+        Assert.Equal((1, 1, 1), (Lists(stage, "pods"), Lists(stage, "omjobs"), Lists(stage, "cronomjobs")));
+        Assert.DoesNotContain(SetBack, stage.Logged);
+    }
+
+    [Fact]
+    public void Where_its_version_is_older_than_what_was_told_everything_is_listed_again()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        var backup = stage.Store.Version;
+        stage.Say("run-main", exited: 1);
+        stage.Run(1);
+        Assert.NotNull(stage.Pod("run-exit"));
+        stage.Store.Rewind(backup); // main has not ended, and there is no exit pod
+        stage.EndWatches();
+        stage.Run(1);
+        stage.EndWatches();
+        Assert.Contains(SetBack, stage.Logged);
+        stage.Run(20);
+        Assert.Equal((2, 2, 2), (Lists(stage, "pods"), Lists(stage, "omjobs"), Lists(stage, "cronomjobs")));
+        Assert.Equal("Running", stage.Phase);
+        stage.Say("run-main", exited: 0);
+        stage.Run(1);
+        Assert.Equal("ExitHandlerRunning", stage.Phase);
+        Assert.NotNull(stage.Pod("run-exit"));
+    }
+
+    /// <summary>So many GETs of the OMJob are answered with what it was before its last change.</summary>
+    static Stage Answering(int older)
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh().WithFinalizers(OMJobs.Job.Finalizer));
+        var before = stage.Job!.Bytes();
+        stage.Ask("PATCH", "/apis/pipelines.openmetadata.org/v1/namespaces/data/omjobs/run",
+            Json.Object("""{"metadata":{"labels":{"a":"b"} } }"""));
+        stage.Fault = r => r.Method == HttpMethod.Get && r.Path.EndsWith(JobPath, StringComparison.Ordinal)
+            && older-- > 0 ? new(200, before) : null;
+        stage.Start();
+        return stage;
+    }
+
+    [Fact]
+    public void An_older_answer_that_a_second_one_does_not_confirm_is_passed_by()
+    {
+        var stage = Answering(older: 1);
+        Assert.DoesNotContain(SetBack, stage.Logged);
+        Assert.Equal("Running", stage.Phase);
+        Assert.Equal((1, 3), (Lists(stage, "omjobs"), stage.At($"GET {JobPath}").Length));
+    }
+
+    [Fact]
+    public void An_older_answer_that_a_second_one_confirms_has_everything_listed_again()
+    {
+        var stage = Answering(older: 2);
+        Assert.Contains(SetBack, stage.Logged);
+        stage.Run(1);
+        Assert.Equal((2, 2), (Lists(stage, "pods"), Lists(stage, "omjobs")));
+        Assert.Equal("Running", stage.Phase);
+    }
+
+    [Fact]
+    public void A_write_that_is_no_newer_than_what_was_told_has_everything_listed_again()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        var backup = stage.Store.Version;
+        for (var i = 0; i < 10; i++) stage.Create(AnOMJob.Pending().Named($"never-{i}"));
+        stage.Run(1);
+        stage.Store.Rewind(backup);
+        stage.Run(3598);
+        Assert.DoesNotContain(SetBack, stage.Logged);
+        stage.Run(2); // main has not started within its deadline: that goes to status
+        Assert.Contains(SetBack, stage.Logged);
+        Assert.StartsWith("Main pod was stopped: it did not start within 1h", stage.Message, StringComparison.Ordinal);
+        stage.Run(1);
+        Assert.Equal(2, Lists(stage, "omjobs"));
+    }
+}
