@@ -68,7 +68,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task G15_an_invalid_main_pod_fails_in_the_API_servers_words_and_holds_up_no_other()
+    public async Task G15_a_main_pod_that_stays_invalid_for_a_minute_fails_in_the_API_servers_words_and_holds_up_no_other()
     {
         await Ns.Operator();
         var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "not a name", "value": "x"}]""");
@@ -82,9 +82,9 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
-    public async Task G15_H7_an_invalid_exit_handler_fails_in_the_API_servers_words()
+    public async Task G15_H7_an_exit_handler_that_stays_invalid_for_its_deadline_fails_in_the_API_servers_words()
     {
-        await Ns.Operator();
+        await Ns.Operator("--exit-handler-deadline", "5s");
         var job = new JobBuilder("invalid").With("exitHandlerSpec.env", """[{"name": "not a name", "value": "x"}]""");
         await Ns.Create(job);
         var run = await Ns.Ends(job, "Failed", attempts: 0);
