@@ -137,6 +137,7 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
     async Task DeletePod(string pod, string phase)
     {
         await Reaches(pod, phase);
+        if (phase == "Succeeded") await Eventually.NextSecond();
         await Calmly(() => Ns.Api.Delete(Paths.Pod(Ns.Name, pod)));
     }
 

@@ -20,6 +20,13 @@ static class Eventually
     public static Task True(string what, Func<bool> condition, int seconds = 180) =>
         True(what, () => Task.FromResult(condition()), seconds);
 
+    /// <summary>G21: what is asked for after it is not within the second of what was seen to end before.</summary>
+    public static Task NextSecond()
+    {
+        var seen = DateTimeOffset.UtcNow;
+        return True("a second passes", () => DateTimeOffset.UtcNow - seen > TimeSpan.FromSeconds(1.1));
+    }
+
     /// <summary>The first answer that is not null.</summary>
     public static async Task<T> Get<T>(string what, Func<T?> find, int seconds = 180) where T : class
     {

@@ -66,9 +66,7 @@ public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
         await first.Kill();
         await Ns.Tell("unseen-main", "exit", $"{code}");
         await Ns.PodPhase("unseen-main", code == 0 ? "Succeeded" : "Failed");
-        var ended = DateTimeOffset.UtcNow;
-        await Eventually.True("its deletion is asked for in a later second", // G21
-            () => DateTimeOffset.UtcNow - ended > TimeSpan.FromSeconds(1.5));
+        await Eventually.NextSecond();
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "unseen-main"));
         await Ns.Operator();
         var run = await Ns.Ends(job, phase);

@@ -70,6 +70,7 @@ public abstract class NetworkTests(Cluster cluster, bool http2) : ClusterTest(cl
         Proxy.CutAll();
         await Ns.Tell("refused-main", "exit", "0");
         await Ns.PodPhase("refused-main", "Succeeded");
+        await Eventually.NextSecond();
         await Ns.Api.Delete(Paths.Pod(Ns.Name, "refused-main"));
         Proxy.Listen(true);
         await Ns.Ends(job, "Succeeded");
