@@ -2177,7 +2177,7 @@ sealed record Retained : Held
         Status = new(Phase)
         {
             CompletionTime = Ended == 0 ? null : DateTimeOffset.FromUnixTimeSeconds(Ended),
-            ExitPodName = ExitPodName,
+            ExitPodName = ExitPodName ?? Pods.ExitName(Name, 1),
         },
     };
 }

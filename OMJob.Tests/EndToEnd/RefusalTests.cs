@@ -75,7 +75,7 @@ public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
         var good = new JobBuilder("good");
         await Ns.Create(invalid);
         await Ns.Create(good);
-        var run = await Ns.Ends(invalid, "Failed", mains: 0);
+        var run = await Ns.Ends(invalid, "Failed", mains: 0, seconds: 240);
         Assert.Contains("not a name", run.Message);
         Assert.Equal("pipelineStatus=failed\n", Ns.Logs("invalid-exit"));
         await Ns.Ends(good, "Succeeded");

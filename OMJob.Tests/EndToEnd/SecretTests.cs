@@ -28,7 +28,7 @@ public class SecretTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.Delete(killed);
         await Ns.Ends(good, "Succeeded");
         await Ns.Ends(bad, "Failed");
-        await Ns.Ends(refused, "Failed", mains: 0);
+        await Ns.Ends(refused, "Failed", mains: 0, seconds: 240);
         await Ns.Ends(unreadable, "Failed", attempts: 0);
         await Ns.Gone(killed);
         await Ns.Event(bad, "of the end", e => e.Text("action") == "OMJobFailed");

@@ -224,8 +224,8 @@ sealed class TestNamespace : IAsyncDisposable
     public string Logs(string pod) => cluster.Kubelet.Logs(Name, pod);
 
     /// <summary>The first version of an OMJob that was like this, past or to come.</summary>
-    public Task<JsonObject> Job(JobBuilder builder, string what, Func<JsonObject, bool> like) =>
-        Seen($"OMJob {builder.Name} {what}", o => o.Uid() == builder.Uid && like(o));
+    public Task<JsonObject> Job(JobBuilder builder, string what, Func<JsonObject, bool> like, int seconds = 60) =>
+        Seen($"OMJob {builder.Name} {what}", o => o.Uid() == builder.Uid && like(o), seconds);
 
     public Task<JsonObject> Phase(JobBuilder builder, string phase) =>
         Job(builder, $"has phase {phase}", j => j.Text("status", "phase") == phase);
@@ -270,9 +270,10 @@ sealed class TestNamespace : IAsyncDisposable
     /// Waits for the end of an OMJob and holds the run to everything that every run must keep. An OMJob that is deleted
     /// has ended when it is gone.
     /// </summary>
-    public async Task<Run> Ends(JobBuilder builder, string phase, int mains = 1, int attempts = 1, bool adopted = false)
+    public async Task<Run> Ends(JobBuilder builder, string phase, int mains = 1, int attempts = 1, bool adopted = false,
+        int seconds = 60)
     {
-        await Job(builder, "ends", j => j.Text("status", "phase") is "Succeeded" or "Failed");
+        await Job(builder, "ends", j => j.Text("status", "phase") is "Succeeded" or "Failed", seconds);
         await Eventually.True("no finalizer of ours is left", async () =>
             (await Api.List(Paths.Pods(Name))).Where(p => Run.IsOf(builder.Uid, p))
                 .Append(await Api.Find(Paths.OMJob(Name, builder.Name)))
