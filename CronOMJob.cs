@@ -207,7 +207,7 @@ static class Scheduling
                 new("OMJobSkipped", skipped, true));
         }
         if (retryAt > now) return new(CronAct.Wait) { Wake = retryAt };
-        if (!live) return new(CronAct.Ask) { Tick = tick };
+        if (!live) return new(CronAct.Ask);
         // The watch of OMJobs may lag behind: the last run is asked for where it has not been seen to end.
         return cron.Status.LastName is { } last && last != gone && runs.All(run => run.Name != last)
             ? new(CronAct.AskRun) { Run = last } : new(CronAct.Create) { Tick = tick };

@@ -1677,7 +1677,7 @@ static class Protocol
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
             : WhenHandlerIsDue(job, exit, now, clocks);
-        return next.Act == Act.Wait ? next with { Wake = Earliest(next.Wake, letGo) } : next;
+        return next with { Wake = Earliest(next.Wake, letGo) };
     }
 
     static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Clocks clocks)

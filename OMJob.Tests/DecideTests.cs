@@ -582,6 +582,25 @@ public sealed class DecideTests
             "→ ExitHandlerRunning, exit run-exit-3, saying Main pod succeeded; exit handler attempt 2 failed with "
             + "exit code 1 [Warning ExitHandlerRetried]"),
 
+        ["H9: one that is only just made may be made again: it is waited for"] = new(
+            HandlerRunning().AtAttempt(3).Saying("Main pod succeeded; exit handler attempt 2 is now run-exit-3: x"),
+            null, ExitPod(3).OfSomebodyElse().CreatedAt(0), "wait until +1"),
+        ["H9: and no longer"] = new(
+            HandlerRunning().AtAttempt(3).Saying("Main pod succeeded; exit handler attempt 2 is now run-exit-3: x"),
+            null, ExitPod(3).OfSomebodyElse().CreatedAt(0),
+            "→ ExitHandlerRunning, exit run-exit-4, saying Main pod succeeded; exit handler attempt 2 is now "
+            + "run-exit-4: pod run-exit-3 is somebody else's [Warning ExitHandlerRetried]", 1),
+        ["H9: the first is passed by at once"] = new(HandlerRunning(), null, ExitPod().OfSomebodyElse().CreatedAt(0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 is now "
+            + "run-exit-2: pod run-exit is somebody else's [Warning ExitHandlerRetried]"),
+        ["H9: half a minute at most"] = new(
+            HandlerRunning().AtAttempt(9).Saying("Main pod succeeded; exit handler attempt 1 is now run-exit-9: x"),
+            null, ExitPod(9).OfSomebodyElse().CreatedAt(0), "wait until +31"),
+        ["H1: the handler's pod without labels is asked for before its deadline"] = new(
+            HandlerRunning(), null,
+            (PodView)ExitPod().Running().WithoutLabels().CreatedAt(0) with { AskAgain = Moment.At(5) },
+            "wait until +5"),
+
         // ----- a drained node
         ["G22: the main pod stays while its first handler runs"] = new(
             HandlerRunning(), MainPod().Exited(0).Deleted(0), ExitPod().Running().CreatedAt(0), "wait until +90", 10),
@@ -773,6 +792,9 @@ public sealed class DecideTests
         var decision = Decide(HandlerRunning().Job, Absent, ExitPod().Exited(1, null, -10));
         Assert.Equal("Exit handler attempt 1 failed with exit code 1; next attempt is run-exit-2",
             decision.Fact!.Message);
+        Assert.Equal("exit handler attempt 1 failed with exit code 1", decision.Why);
+        var passed = Decide(HandlerRunning().Job, Absent, ExitPod().OfSomebodyElse());
+        Assert.Equal("Exit handler attempt 1 is now run-exit-2: pod run-exit is somebody else's", passed.Fact!.Message);
     }
 
     [Fact]
@@ -838,7 +860,9 @@ public sealed class DecideTests
     public void A_job_that_names_no_attempt_gets_the_first_without_a_word_of_an_attempt_0()
     {
         var job = InPhase("ExitHandlerRunning").With("mainPodName", "run-main").Saying("Main pod succeeded");
-        Assert.Equal("→ ExitHandlerRunning, exit run-exit", Decide(job.Job, Unknown, Unknown).Say(job.Job));
+        var decision = Decide(job.Job, Unknown, Unknown);
+        Assert.Equal("→ ExitHandlerRunning, exit run-exit", decision.Say(job.Job));
+        Assert.Equal("no attempt is named, the first is run-exit", decision.Why);
     }
 
     // ----- strays
