@@ -355,6 +355,9 @@ public sealed class DecideTests
             Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of 300"),
             MainPod().WithDeadline(300).Running().StartedAt(0), null,
             "DeletePod run-main: Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 390),
+        ["W2: a pod that is given up may have ended since: it is asked for before it is deleted"] = new(
+            Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of 300"),
+            MainPod().Running().StartedAt(0).AskedAt(null), null, "AskMain", 390),
         ["G8: and the reason stays with the exit code"] = new(
             Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
             + "300"), MainPod().Exited(143).Deleted(-5), null,
