@@ -345,12 +345,11 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
                 Put(held, Gone(held, held));
     }
 
-    /// <summary>Changes what is held of a job, if it is still this version.</summary>
+    /// <summary>Changes what is held of a job, if it is still this one.</summary>
     public void Mark(Job job, Func<Job, Job> change)
     {
         lock (gate)
-            if (objects.GetValueOrDefault(job.Key) is Job held && held.Version == job.Version && held.Uid == job.Uid)
-                objects[job.Key] = change(held);
+            if (objects.GetValueOrDefault(job.Key) is Job held && held.Uid == job.Uid) objects[job.Key] = change(held);
     }
 
     /// <summary>All objects that a list of that version should have had and had not are gone.</summary>
@@ -606,6 +605,7 @@ sealed partial class Operator
     int pending; // of them, in all
     TaskCompletionSource? written; // completes when none is pending
     long nextDelete; // timestamp; TTL deletes are paced from here
+    int epoch; // how often the cache was dropped: what was asked before does not belong into it
 
     public Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
     {
@@ -734,7 +734,7 @@ sealed partial class Operator
             if (int.IsPow2(failures) && failures > 1 && !absent)
                 log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
             // A watch from a version that is still to come opens well and stays silent.
-            if (mute && await IsSetBack(watch, watch.Newest!, stop)) DropCache();
+            if (mute && watch.Newest is { } told && await IsSetBack(watch, told, stop)) DropCache();
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
             if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
         }
@@ -742,7 +742,7 @@ sealed partial class Operator
 
     async Task<Reply> ListAll(Watch watch, CancellationToken stop)
     {
-        var listed = new HashSet<Key>();
+        var (listed, begun, first) = (new HashSet<Key>(), epoch, false);
         var (reply, version) = await List(watch, Take, stop);
         if (!reply.Ok) return reply;
         if (watch.Newest is { } newest && Versions.Newer(newest, version!) && await IsSetBack(watch, newest, stop))
@@ -750,20 +750,26 @@ sealed partial class Operator
             DropCache();
             return new(0, []) { Fault = "its versions went back" };
         }
-        cache.Prune(watch, listed, version!);
-        watch.Tell(version, time.GetTimestamp(), Now);
+        lock (gate)
+        {
+            if (epoch != begun) return new(0, []) { Fault = "its versions went back" };
+            cache.Prune(watch, listed, version!);
+            watch.Tell(version, time.GetTimestamp(), Now);
+            (first, watch.Listed) = (!watch.Listed, true);
+        }
         // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
         if (listed.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
-        if (!watch.Listed)
-        {
-            watch.Listed = true;
+        if (first)
             foreach (var key in cache.KeysOf(watch.Covers, retained: watch.Kind == Kind.Pod)) Requeue(key);
-        }
         return reply;
 
         void Take(IApiObject found)
         {
-            if (Read(found, watch) is { } held) cache.Upsert(held);
+            lock (gate)
+            {
+                if (epoch != begun) return;
+                if (Read(found, watch) is { } held) cache.Upsert(held);
+            }
             // Also one that cannot be read is there. The key that is held spares its text being there twice.
             if (found.Metadata is { Name: { } name, Namespace: { } ns }
                 && cache.Get(new(ns, name, watch.Kind)) is { Key: var key }) listed.Add(key);
@@ -786,6 +792,7 @@ sealed partial class Operator
             }, stop));
             if (reply.Ok)
             {
+                watch.Turned = time.GetTimestamp();
                 (failures, watch.PageSize, next) = (0, list.NextPage(watch.PageSize), list.Meta!.Continue ?? "");
                 if (next.Length == 0) return (reply, list.Meta.ResourceVersion);
                 continue;
@@ -853,9 +860,13 @@ sealed partial class Operator
                 return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
             }
             var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
-            if (change?.Type != "BOOKMARK" && Read(change?.Object, watch) is { } held)
-                cache.Upsert(held, change!.Type == "DELETED");
-            watch.Tell(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
+            lock (gate)
+            {
+                if (!watch.Listed) return new(410, []);
+                if (change?.Type != "BOOKMARK" && Read(change?.Object, watch) is { } held)
+                    cache.Upsert(held, change!.Type == "DELETED");
+                watch.Tell(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
+            }
         }
         catch (JsonException e) // the path tells no value
         {
@@ -897,8 +908,12 @@ sealed partial class Operator
     void DropCache()
     {
         log.LogWarning("The API server's versions went back: everything is listed again");
-        foreach (var watch in Watches) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
-        cache.Clear();
+        lock (gate)
+        {
+            epoch++;
+            foreach (var watch in Watches) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
+            cache.Clear();
+        }
         foreach (var watch in Watches) watch.Stream?.Cancel();
     }
 
@@ -1101,6 +1116,8 @@ sealed partial class Operator
     async Task<PodView?> Create(Key key, Job job, PodType type, CancellationToken stop)
     {
         var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
+        // D1: it may come to pass whatever the answer, and be over before a watch tells: the next one asks again.
+        cache.Mark(job, held => held with { SeenLive = null });
         var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
         if (reply.Outcome != Outcome.Invalid)
             cache.Note(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
@@ -1272,9 +1289,13 @@ sealed partial class Operator
             DropCache();
             return false;
         }
-        if (watch >= 0) Watches[watch].Tell(answer.Version);
-        cache.Upsert(answer, live: reply.Asked);
-        return true;
+        lock (gate)
+        {
+            if (epoch != reply.Epoch) return false;
+            if (watch >= 0) Watches[watch].Tell(answer.Version);
+            cache.Upsert(answer, live: reply.Asked);
+            return true;
+        }
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -1283,14 +1304,15 @@ sealed partial class Operator
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                cache.Note(key, job.Uid, p => p with { Failures = 0 });
+                cache.Note(key, cache.Get(key)?.Uid, p => p with { Failures = 0 });
                 if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply, stop);
                 return true;
             case Outcome.NotFound: cache.Remove(job); break;
             case Outcome.Conflict: // observe again, never try harder
-                cache.Mark(job, held => held with { Stale = true });
+                cache.Mark(job, held => held.Version == job.Version ? held with { Stale = true } : held);
+                if (job.IsLetGo) await AskJob(job.Key, stop);
                 var failures = cache.ProgressOf(key).Failures;
-                cache.Note(key, job.Uid, p => p with { Failures = failures + 1 });
+                cache.Note(key, cache.Get(key)?.Uid, p => p with { Failures = failures + 1 });
                 if (failures == 0) queue.Add(key);
                 else queue.AddAfter(key, Pause(failures, null));
                 break;
@@ -1322,8 +1344,9 @@ sealed partial class Operator
         if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
             return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
         if (!await Take(answer, before, reply, stop)) return (new(0, []) { Fault = "its versions went back" }, null);
-        var held = cache.Get(key) as Job;
-        return (reply, held?.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
+        // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
+        return cache.Get(key) is not Job held ? (new(0, []) { Fault = "it was told to be gone meanwhile" }, null)
+            : (reply, held.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
     }
 
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
@@ -1424,6 +1447,7 @@ sealed partial class Operator
     async Task<Reply> Call(Request request, CancellationToken stop)
     {
         var sent = time.GetTimestamp();
+        var begun = epoch;
         var told = request.OnLine is null ? Watches.Select(watch => watch.Newest).ToArray() : null;
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
@@ -1431,7 +1455,7 @@ sealed partial class Operator
         if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
         if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
-        reply = reply with { Told = told, Wrote = request.Method != HttpMethod.Get, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
+        reply = reply with { Epoch = begun, Told = told, Wrote = request.Method != HttpMethod.Get, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
         metrics.Count(Metrics.Requests,
             $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
@@ -3197,6 +3221,8 @@ sealed record Reply(int Code, byte[] Body)
     /// <summary>The newest version that each watch had told when the request was sent.</summary>
     public string?[]? Told { get; init; }
     public bool Wrote { get; init; }
+    /// <summary>How often the cache had been dropped by then.</summary>
+    public int Epoch { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {

@@ -23,8 +23,6 @@ sealed class JobRecord(JsonObject job)
     public bool Deleting => Last.At("metadata", "deletionTimestamp") is not null;
     /// <summary>The API server has forgotten some of what was done for it: much may be done again.</summary>
     public bool Restored { get; set; }
-    /// <summary>World.Ticks.</summary>
-    public long EndedAt { get; set; }
 }
 
 sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
@@ -34,7 +32,7 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public string Uid { get; } = pod.Uid();
     public string Name { get; } = pod.Name();
     public bool IsMain => main;
-    public bool Stray { get; set; }
+    public bool Stray { get; init; }
     /// <summary>It came late, and under a name that status did not ask for by then.</summary>
     public bool Unasked { get; init; }
     public DateTimeOffset Created { get; } = Json.ReadTime(pod.Text("metadata", "creationTimestamp"))!.Value;
@@ -104,7 +102,6 @@ sealed class Oracle(World world)
             world.Violate($"{what}: its status changed after its end");
         if (was is "Pending" or "Running" && job.Phase is not ("Pending" or "Running")) CheckVerdict(job);
         else if (code != job.Code) world.Violate($"{what}: the exit code changed from {code} to {job.Code}");
-        if (was != job.Phase && job.Finished) job.EndedAt = world.Ticks;
         if (was != job.Phase && job.Finished) CheckEnd(job);
         if (change.After is not null) return;
         job.Gone = true;
@@ -208,10 +205,8 @@ sealed class Oracle(World world)
         };
         if (main)
         {
-            // Created while it was let go as one that had not started, or within the seconds in which a view of it counts
-            // as fresh after its end (two operators): it is a stray.
-            if (job.Deleting || (job.Finished && world.Ticks - job.EndedAt < TimeSpan.FromSeconds(12).Ticks))
-                record.Stray = stray = true;
+            // Created while it was let go as one that had not started (two operators): it is a stray.
+            if (job.Deleting) stray = true;
             if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job is { Phase: not "Pending", Restored: false } && !stray)
