@@ -405,7 +405,7 @@ sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Sta
             SucceededLimit = Spec.Number("successfulJobsHistoryLimit") ?? 3,
             FailedLimit = Spec.Number("failedJobsHistoryLimit") ?? 3,
             HasTemplate = Spec.Get("omJobSpec").OrNothing().ValueKind == JsonValueKind.Object,
-            Status = new(Status.Time("lastScheduleTime"), Status.Text("lastOMJobName"), Status.Text("message")),
+            Status = new(Status.Time("lastScheduleTime"), Names.Valid(Status.Text("lastOMJobName")), Status.Text("message")),
         };
     }
 }

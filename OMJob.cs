@@ -310,6 +310,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     readonly Dictionary<Key, List<Key>> pods = []; // by the key of their OMJob, which need not be there
     readonly Dictionary<Key, Progress> progress = [];
     readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
+    readonly Dictionary<Key, Key> aliases = []; // of OMJobs whose names are cut in their pods' labels and names
     readonly Dictionary<string, string> namespaces = []; // one string for all objects of one
     long specs; // bytes
 
@@ -365,7 +366,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     {
         lock (gate)
         {
-            foreach (var all in (System.Collections.IDictionary[])[objects, pods, runs]) all.Clear();
+            foreach (var all in (System.Collections.IDictionary[])[objects, pods, runs, aliases]) all.Clear();
             foreach (var (key, known) in progress.ToArray()) Remember(key, known.OfPods);
             specs = 0;
         }
@@ -390,6 +391,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         var home = after.Home ?? after.Key;
         if (before?.Home is { } old && old != home) Part(old, after.Key);
         objects[after.Key] = after;
+        NoteAliases(after);
         if (after.Home is not null) Join(home, after.Key);
         NoteRun(before?.Cron, after.Cron, after.Key);
         // What was remembered of pods by their UIDs stays true.
@@ -463,14 +465,31 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
 
     static Held? Whole(Held? held) => held is Retained old ? old.ToJob() : held is Tombstone ? null : held;
 
-    /// <summary>The job of a pod: by owner reference, else by label, which is cut for a name too long.</summary>
+    /// <summary>The job of a pod: by owner reference, else by label or its own name, both cut for a name too long.</summary>
     Key HomeOf(Pod pod)
     {
         var named = new Key(pod.Namespace, pod.JobName);
-        if (pod.HasOwner || pod.JobName.Length < 63 || objects.ContainsKey(named)) return named;
-        var cut = objects.Values.FirstOrDefault(
-            h => h.Key.Kind == Kind.OMJob && h.Namespace == pod.Namespace && h.Uid == pod.JobUid);
-        return cut?.Key ?? named;
+        return !pod.HasOwner && aliases.TryGetValue(named, out var whole)
+            && objects.GetValueOrDefault(whole)?.Uid == pod.JobUid ? whole : named;
+    }
+
+    /// <summary>Pods may be told before their OMJob is: those that came under its cut name are its own.</summary>
+    void NoteAliases(Held job)
+    {
+        if (job.Key is not { Kind: Kind.OMJob, Name.Length: > Names.MostInPodName }) return;
+        foreach (var cut in (string[])[Names.LabelValue(job.Name), Names.Fit(job.Name, Names.MostInPodName, "")])
+        {
+            var alias = new Key(job.Namespace, cut);
+            if (job is Tombstone) { aliases.Remove(alias); continue; }
+            if (cut != job.Name) aliases[alias] = job.Key;
+            foreach (var key in pods.GetValueOrDefault(alias)?.ToArray() ?? [])
+            {
+                if (objects[key] is not Pod pod || HomeOf(pod) is var home && home == alias) continue;
+                Part(alias, key);
+                objects[key] = pod with { Home = home };
+                Join(home, key);
+            }
+        }
     }
 
     /// <summary>Lets go of pods that need nothing any more: whoever wants one asks for it.</summary>
@@ -1009,7 +1028,8 @@ sealed partial class Operator
     {
         var (owner, pods, _) = cache.Observe(key);
         var job = owner as Job;
-        if (job is null && pods.Length == 0) return;
+        // What names no OMJob is found by whoever asks for the pod.
+        if (key.Name.Length == 0 || (job is null && pods.Length == 0)) return;
 #pragma warning disable CA1727 // JSON logs show these fields with each line, under the names that objects give them.
         using var fields = log.BeginScope("{namespace}/{omjob} {uid} {phase}",
             key.Namespace, key.Name, job?.Uid, job?.Status.Phase);
@@ -1735,8 +1755,9 @@ static class Protocol
         }
         if (end.ByClock && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
-        var again = (pod.FinishedAt ?? pod.DeletionRequested ?? pod.Created)
-            + FirstBackoff * (1 << Math.Min(ran, 20));
+        // A node's clock that is far ahead says nothing.
+        var ended = pod.FinishedAt <= now + FirstBackoff ? pod.FinishedAt : pod.DeletionRequested ?? pod.Created;
+        var again = ended + FirstBackoff * (1 << Math.Min(ran, 20));
         return now < again && ran + 1 < Attempts(job, clocks)
             ? new(Act.Wait) { Wake = again }
             : Failed(job, now, clocks, end.Words); // G16, G17
@@ -1943,6 +1964,9 @@ static class Labels
 /// <summary>Names that must fit, and label values that must be valid (CONTRACT section 5 and 2).</summary>
 static class Names
 {
+    /// <summary>Characters of an OMJob's name in its main pod's name.</summary>
+    public const int MostInPodName = 58;
+
     /// <summary>A name of up to <paramref name="max"/> characters; a longer one ends in a hash of the whole.</summary>
     public static string Fit(string name, int max, string fallback)
     {
@@ -1962,6 +1986,11 @@ static class Names
             .Trim('-', '_', '.');
         return valid.Length == 0 ? "" : Fit(valid, 63, "");
     }
+
+    /// <summary>The name, if an object can have it; else null: in a path it might lead elsewhere.</summary>
+    public static string? Valid(string? name) =>
+        name is { Length: > 0 and <= 253 } && char.IsAsciiLetterOrDigit(name[0]) && char.IsAsciiLetterOrDigit(name[^1])
+        && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '.') ? name : null;
 }
 
 /// <summary>What the pods are called and made of.</summary>
@@ -1985,7 +2014,7 @@ static class Pods
 
     public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
 
-    public static string MainName(string job) => Names.Fit(job, 58, "omjob") + "-main";
+    public static string MainName(string job) => Names.Fit(job, Names.MostInPodName, "omjob") + "-main";
 
     public static string ExitName(Job job) => job.Status.ExitPodName ?? ExitName(job.Name, 1);
 
@@ -2255,11 +2284,11 @@ sealed record JobStatus(Phase Phase)
         return new(text.Length == 0 ? Phase.Pending : phase)
         {
             PhaseText = text,
-            MainPodName = status.Text("mainPodName"),
-            ExitPodName = status.Text("exitHandlerPodName"),
+            MainPodName = Names.Valid(status.Text("mainPodName")),
+            ExitPodName = Names.Valid(status.Text("exitHandlerPodName")),
             StartTime = status.Time("startTime"),
             CompletionTime = status.Time("completionTime"),
-            Message = status.Text("message"),
+            Message = status.Text("message") is { } message ? Text.Cut(message, 2000) : null,
             ExitCode = status.Number("mainPodExitCode") is { } code
                 ? (int)Math.Clamp(code, int.MinValue, int.MaxValue) : null,
             MainFinished = (uint)Math.Clamp(status.Get("conditions").Items()
@@ -2412,7 +2441,9 @@ sealed record Pod : Held
 {
     public const string Finalizer = "pipelines.openmetadata.org/outcome";
 
-    /// <summary>The OMJob's name by owner reference, else by label; empty where there is neither.</summary>
+    /// <summary>
+    /// The OMJob's name by owner reference, else label, else the name of a main pod that bears its UID; empty: none.
+    /// </summary>
     public string JobName { get; init; } = "";
     /// <summary>The OMJob's UID by controller owner reference, else label, else annotation; null: not ours.</summary>
     public string? JobUid { get; init; }
@@ -2514,8 +2545,8 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;
-        var cron = meta.OwnerReferences?.Find(
-            o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion, Name: not null });
+        var cron = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion }
+            && Names.Valid(o.Name) is not null);
         var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
@@ -2549,8 +2580,9 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
     {
         if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
             return null;
-        var owner = meta.OwnerReferences?.Find(
-            o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion });
+        var owner = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion }
+            && Names.Valid(o.Name) is not null);
+        var uidOf = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid) ?? meta.Annotations?.GetValueOrDefault(Labels.Uid);
         var main = Status?.ContainerStatuses?.Find(c => c?.Name == "main")?.State;
         var over = Status?.Phase is "Succeeded" or "Failed";
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
@@ -2559,9 +2591,9 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             Key = new(ns, name, Kind.Pod),
             Uid = uid,
             Version = version,
-            JobName = owner?.Name ?? meta.Labels?.GetValueOrDefault(Labels.Name) ?? "",
-            JobUid = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid)
-                ?? meta.Annotations?.GetValueOrDefault(Labels.Uid),
+            JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))
+                ?? (uidOf is not null && name.EndsWith("-main", StringComparison.Ordinal) ? name[..^"-main".Length] : ""),
+            JobUid = uidOf,
             HasOwner = owner is not null,
             LostLabels = meta.Labels?.ContainsKey(Labels.Name) is not true,
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
@@ -2729,6 +2761,8 @@ static class Text
 
 static class Secrets
 {
+    const int MostWords = 8 << 10; // characters that are looked through
+
     /// <summary>
     /// The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a part of the
     /// run's own name, namespace, pods' names or labels is no secret.
@@ -2745,28 +2779,38 @@ static class Secrets
         var values = specs.SelectMany(spec => spec.Get("initContainers").Items().Prepend(spec))
             .SelectMany(container => container.Get("env").Items().Select(item => item.Text("value")))
             .OfType<string>().Where(value => value.Length >= 4).ToArray();
-        var open = specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()))
-            .Concat(known).OfType<string>().SelectMany(word => At(words, word)).ToArray();
         // As it is, and quoted.
-        var secret = values.Concat(values.Select(v => JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(v))).Distinct()
-            .SelectMany(value => At(words, value))
-            .Where(at => !open.Any(word => word.Start <= at.Start && at.End <= word.End))
-            .OrderBy(at => at.Start);
-        var (text, end) = (new StringBuilder(), 0);
-        foreach (var at in secret)
+        values = [.. values.Concat(values.Select(v => JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(v))).Distinct()];
+        // What is left of a value that is cut here is not shown.
+        var shown = words.Length <= MostWords ? words.Length : MostWords - values.Max(v => (int?)v.Length) ?? MostWords;
+        words = words[..Math.Min(words.Length, MostWords)];
+        var open = new int[words.Length]; // up to where a word that begins there, or before, is known
+        foreach (var word in specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()))
+            .Concat(known).OfType<string>())
+            foreach (var at in At(words, word)) open[at] = Math.Max(open[at], at + word.Length);
+        for (var i = 1; i < open.Length; i++) open[i] = Math.Max(open[i], open[i - 1]);
+        var secret = new bool[words.Length];
+        foreach (var value in values)
         {
-            if (at.Start >= end) text.Append(words, end, at.Start - end).Append("***");
-            end = Math.Max(end, at.End);
+            var done = 0;
+            foreach (var at in At(words, value).Where(at => at + value.Length > open[at]))
+            {
+                var from = Math.Max(done, at);
+                secret.AsSpan(from..(done = at + value.Length)).Fill(true);
+            }
         }
-        return Text.Cut(text.Append(words, end, words.Length - end).ToString());
+        var text = new StringBuilder();
+        for (var i = 0; i < shown; i++)
+            if (!secret[i]) text.Append(words[i]);
+            else if (i == 0 || !secret[i - 1]) text.Append("***");
+        return Text.Cut(shown < words.Length ? $"{text}…" : text.ToString());
     }
 
     /// <summary>Where a word stands in a text, also where it overlaps itself.</summary>
-    static IEnumerable<(int Start, int End)> At(string text, string word)
+    static IEnumerable<int> At(string text, string word)
     {
         if (word.Length == 0) yield break;
-        for (var at = -1; (at = text.IndexOf(word, at + 1, StringComparison.Ordinal)) >= 0;)
-            yield return (at, at + word.Length);
+        for (var at = -1; (at = text.IndexOf(word, at + 1, StringComparison.Ordinal)) >= 0;) yield return at;
     }
 }
 
@@ -2874,10 +2918,10 @@ static class Bodies
 
 /// <summary>
 /// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
-/// while it is worked on comes back after Done. Urgent ones come first: what has begun, before what is new.
-/// Namespaces take turns, and as many keys as there are workers are worked on at once. One that takes longer than a
-/// second counts for its own namespace only: a namespace in which every request takes its time holds up no other one,
-/// as long as fewer of them are slow than there are workers.
+/// while it is worked on comes back after Done. Namespaces take turns, and none comes before the others: it might for
+/// ever. Of each the urgent ones come first: what has begun, before what is new. As many keys as there are workers are
+/// worked on at once. One that takes longer than a second counts for its own namespace only: a namespace in which every
+/// request takes its time holds up no other one, as long as fewer of them are slow than there are workers.
 /// </summary>
 sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
 {
@@ -3019,20 +3063,19 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
     /// <summary>The first key of the namespace whose turn it is; null where none may be worked on.</summary>
     Slot? Next()
     {
-        foreach (var urgent in (bool[])[true, false])
-            for (var i = turns.Count; i > 0; i--)
-            {
-                var lane = turns.Dequeue();
-                var keys = urgent ? lane.Urgent : lane.Others;
-                Slot? next = null;
-                // What was taken as an urgent one is not ready any more.
-                while (lane.Working < Workers && next is null && keys.TryDequeue(out var slot))
-                    next = slot.Ready ? slot : null;
-                lane.Waiting = lane.Urgent.Count + lane.Others.Count > 0;
-                if (lane.Waiting) turns.Enqueue(lane);
-                if (next is not null) return next;
-                if (lane is { Working: 0, Waiting: false }) lanes.Remove(lane.Namespace);
-            }
+        for (var i = turns.Count; i > 0; i--)
+        {
+            var lane = turns.Dequeue();
+            Slot? next = null;
+            // What was taken as an urgent one is not ready any more.
+            while (lane.Working < Workers && next is null
+                && (lane.Urgent.TryDequeue(out var slot) || lane.Others.TryDequeue(out slot)))
+                next = slot.Ready ? slot : null;
+            lane.Waiting = lane.Urgent.Count + lane.Others.Count > 0;
+            if (lane.Waiting) turns.Enqueue(lane);
+            if (next is not null) return next;
+            if (lane is { Working: 0, Waiting: false }) lanes.Remove(lane.Namespace);
+        }
         return null;
     }
 

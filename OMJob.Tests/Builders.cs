@@ -191,6 +191,7 @@ sealed class APod
     public APod Released() => Do(() => metadata.Remove("finalizers"));
     public APod HeldBy(string finalizer) => Do(() => metadata["finalizers"] = new JsonArray(finalizer));
     public APod WithoutOwner() => Do(() => metadata.Remove("ownerReferences"));
+    public APod Annotated() => Do(() => metadata["annotations"] = new JsonObject { [Labels.Uid] = "uid-of-run" });
     public APod WithoutLabels() => Do(() => metadata.Remove("labels"));
     public APod OfUid(string uid) => Do(() =>
     {

@@ -495,6 +495,12 @@ public sealed class DecideTests
             HandlerRunning(), null, ExitPod().Running().InPhase("Failed").CreatedAt(0), "wait until +90"),
         ["G16: failed, backoff of 10 s"] = new(
             HandlerRunning(), null, ExitPod().Exited(1, null, 0), "wait until +10", 0),
+        ["G16: a node's clock that is ten seconds ahead is believed"] = new(
+            HandlerRunning(), null, ExitPod().Exited(1, null, 10), "wait until +20", 0),
+        ["G16: a node's clock that is far ahead puts nothing off"] = new(
+            HandlerRunning(), null, ExitPod().CreatedAt(-5).Exited(1, null, 3600), "wait until +5", 0),
+        ["G16: nor where the pod was deleted"] = new(
+            HandlerRunning(), null, ExitPod().Exited(1, null, 3600).Deleted(-3), "wait until +7", 0),
         ["G16: one moment before it is over"] = new(
             HandlerRunning(), null, ExitPod().Exited(1, null, 0), "wait until +10", 9.999),
         ["G16: failed, next attempt"] = new(HandlerRunning(), null, ExitPod().Exited(1, null, 0),

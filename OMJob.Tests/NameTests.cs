@@ -122,4 +122,36 @@ public sealed class NameTests
         var job = AnOMJob.HandlerRunning().With("mainPodName", "x").With("exitHandlerPodName", "y").Job;
         Assert.Equal(("x", "y"), (Pods.MainName(job), Pods.ExitName(job)));
     }
+
+    [Theory]
+    [InlineData("run", true)]
+    [InlineData("0.run-1", true)]
+    [InlineData("", false)]
+    [InlineData("..", false)]
+    [InlineData("-run", false)]
+    [InlineData("run.", false)]
+    [InlineData("Run", false)]
+    [InlineData("a/b", false)]
+    [InlineData("../../../pods", false)]
+    [InlineData("x?watch=1", false)]
+    [InlineData("x%2f", false)]
+    public void What_can_be_no_name_leads_nowhere(string name, bool valid)
+    {
+        var job = AnOMJob.HandlerRunning().With("mainPodName", name).With("exitHandlerPodName", name).Job;
+        Assert.Equal(valid ? (name, name) : ("run-main", "run-exit"), (Pods.MainName(job), Pods.ExitName(job)));
+        Assert.Equal(valid ? name : null, Names.Valid(name));
+    }
+
+    [Theory, InlineData(253, true), InlineData(254, false)]
+    public void A_name_has_an_end(int length, bool valid) =>
+        Assert.Equal(valid, Names.Valid(new string('a', length)) is not null);
+
+    [Fact]
+    public void A_main_pod_without_owner_and_labels_is_known_by_its_name_if_it_bears_a_UID()
+    {
+        static (string, string?) Of(APod pod) => (pod.Pod.JobName, pod.Pod.JobUid);
+        Assert.Equal(("run", "uid-of-run"), Of(APod.MainPod().WithoutOwner().WithoutLabels().Annotated()));
+        Assert.Equal(("", "uid-of-run"), Of(APod.ExitPod().WithoutOwner().WithoutLabels().Annotated()));
+        Assert.Equal(("", null), Of(APod.MainPod().OfSomebodyElse()));
+    }
 }

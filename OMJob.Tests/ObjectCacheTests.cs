@@ -43,8 +43,7 @@ public sealed class ObjectCacheTests
     public void An_answer_of_the_version_that_is_held_makes_it_live_and_not_stale()
     {
         cache.Upsert(Job(100));
-        cache.Mark(Job(100), held => held with { Stale = true });
-        cache.Mark(Job(99), _ => throw new InvalidOperationException("of another version"));
+        cache.Mark(Job(99), held => held with { Stale = true }); // whatever its version is by now
         cache.Mark(Job(100, "another"), _ => throw new InvalidOperationException("of another UID"));
         Assert.True(((Job)cache.Get(Run)!).Stale);
         cache.Upsert(Job(100), live: Moment.At(3));
@@ -306,5 +305,24 @@ public sealed class ObjectCacheTests
         cache.Clear();
         cache.Upsert(Large("d", 32));
         Assert.Equal((true, 32), Spec(new("data", "d")));
+    }
+
+    // ----- names that are cut
+
+    [Theory, InlineData(true), InlineData(false)]
+    public void A_pod_whose_label_is_cut_is_its_OMJobs_whichever_is_told_first(bool podFirst)
+    {
+        var name = new string('r', 80);
+        var job = AnOMJob.Running().SeenLive(null).Named(name).Job;
+        var key = new Key("data", Pods.MainName(name), Kind.Pod);
+        var pod = APod.MainPod().WithoutOwner().Pod with { Key = key, JobName = Names.LabelValue(name) };
+        foreach (var held in podFirst ? (Held[])[pod, job] : [job, pod]) cache.Upsert(held);
+        Assert.Equal(key, Assert.Single(cache.Observe(job.Key).Pods).Key);
+        Assert.Empty(cache.Observe(new("data", pod.JobName)).Pods);
+        Assert.Equal(job.Key, cache.Get(key)!.Home);
+
+        var other = pod with { Uid = "other", Key = key with { Name = "other" }, JobUid = "of-another" };
+        cache.Upsert(other);
+        Assert.Equal(new("data", pod.JobName), cache.Get(other.Key)!.Home);
     }
 }

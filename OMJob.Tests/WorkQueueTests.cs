@@ -308,13 +308,28 @@ public sealed class WorkQueueTests : IDisposable
     }
 
     [Fact]
-    public async Task What_has_begun_comes_first_across_namespaces_which_take_turns_there_too()
+    public async Task What_has_begun_comes_first_in_its_own_namespace_and_namespaces_take_turns()
     {
-        AddAll("one", 2);
+        var one = AddAll("one", 2);
         Key two = new("two", "urgent"), three = new("three", "urgent"), again = new("two", "again");
+        queue.Add(new("two", "new"));
         foreach (var key in (Key[])[two, again, three]) queue.Add(key, first: true);
-        foreach (var key in (Key[])[two, three, again]) Assert.Equal(key, await Take());
-        Assert.Equal(new("one", "1"), await Take());
+        foreach (var key in (Key[])[one[0], two, three, one[1], again, new("two", "new")]) Assert.Equal(key, await Take());
+    }
+
+    [Fact]
+    public async Task A_namespace_in_which_something_is_always_urgent_holds_up_no_other_one()
+    {
+        foreach (var key in AddAll("busy", 3)) queue.Add(key, first: true);
+        queue.Add(A);
+        for (var taken = 0; ; taken++)
+        {
+            Assert.InRange(taken, 0, 1);
+            var key = await Take();
+            if (key == A) return;
+            queue.Done(key!.Value);
+            queue.Add(key.Value, first: true);
+        }
     }
 
     [Fact]
