@@ -279,8 +279,8 @@ sealed record Progress
     public DateTimeOffset? AskAgain { get; init; }
     /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P).</summary>
     public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
-    /// <summary>UIDs of the pods in which main was seen running while they were being deleted (G21).</summary>
-    public string RanWhileDeleting { get; init; } = "";
+    /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>
+    public string Stopped { get; init; } = "";
     /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
     public bool NamespaceAsked { get; init; }
     /// <summary>When its deletion's turn is (timestamp); 0: none is waited for.</summary>
@@ -292,7 +292,7 @@ sealed record Progress
     public Fact? LastFact { get; init; }
 
     /// <summary>What stays true of pods, known by their UIDs, whatever becomes of the rest.</summary>
-    public Progress OfPods => new() { RanWhileDeleting = RanWhileDeleting };
+    public Progress OfPods => new() { Stopped = Stopped };
 }
 
 /// <summary>
@@ -447,12 +447,12 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         }
     }
 
-    /// <summary>The keys of a namespace that may have something to do; retained OMJobs have but to expire.</summary>
+    /// <summary>The keys of a namespace that may have something to do or to forget; retained OMJobs have but to expire.</summary>
     public Key[] KeysOf(Func<string, bool> ofNamespace, bool retained)
     {
         lock (gate)
-            return [.. objects.Values.Where(h => (retained || h is not Retained) && ofNamespace(h.Namespace))
-                .Select(h => h.Home ?? h.Key).Distinct()];
+            return [.. objects.Values.Where(h => retained || h is not Retained).Select(h => h.Home ?? h.Key)
+                .Concat(progress.Keys).Where(key => ofNamespace(key.Namespace)).Distinct()];
     }
 
     public void Visit(Action<Phase, Progress> visit)
@@ -942,7 +942,7 @@ sealed partial class Operator
     void Changed(Key key, Held? before, Held after)
     {
         var job = cache.Get(key) as Job;
-        if (after is Pod seen) NoteRanWhileDeleting(key, seen);
+        if (after is Pod seen) NoteStopped(key, seen);
         // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again, with
         // backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
         if (after is Tombstone && job is not null)
@@ -960,24 +960,26 @@ sealed partial class Operator
         Requeue(key, first: after.Key.Kind == Kind.Pod);
     }
 
-    /// <summary>G21: what a node's clock says of its end proves nothing from now on.</summary>
-    void NoteRanWhileDeleting(Key key, Pod pod)
+    /// <summary>
+    /// G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped, where the API
+    /// server has forgotten that (it was restored).
+    /// </summary>
+    void NoteStopped(Key key, Pod pod)
     {
-        if (pod is { Deleting: true, MainRunning: true })
-            cache.Note(key, cache.Get(key)?.Uid, p => p.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal) ? p
-                : p with { RanWhileDeleting = $"{p.RanWhileDeleting}{pod.Uid} " });
+        if (pod.Deleting && (pod.MainRunning || pod.FinishedAt >= pod.DeletionRequested))
+            cache.Note(key, cache.Get(key)?.Uid, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
+                : p with { Stopped = $"{p.Stopped}{pod.Uid} " });
     }
 
-    /// <summary>
-    /// Queues a key, unless its namespace has not been listed: then all of its keys will be. An OMJob that nothing is
-    /// held of can expire before.
-    /// </summary>
+    /// <summary>Queues a key, unless its namespace has not been listed: then all of its keys will be.</summary>
     void Requeue(Key key, bool first = false)
     {
-        var waits = Watches.Exists(w => !w.Listed && w.Covers(key.Namespace)
-            && (w.Kind == Kind.Pod || (w.Kind == Kind.OMJob && cache.Get(key) is not Job { IsLetGo: true })));
-        if (!waits) queue.Add(key, first);
+        if (!Waits(key)) queue.Add(key, first);
     }
+
+    /// <summary>Its namespace has not been listed. An OMJob that nothing is held of can expire before.</summary>
+    bool Waits(Key key) => Watches.Exists(w => !w.Listed && w.Covers(key.Namespace)
+        && (w.Kind == Kind.Pod || (w.Kind == Kind.OMJob && cache.Get(key) is not Job { IsLetGo: true })));
 
     // ----- reconcile
 
@@ -1002,6 +1004,7 @@ sealed partial class Operator
 
     async Task Reconcile(Key key, CancellationToken cut)
     {
+        if (Waits(key)) return; // the cache was dropped
         var start = time.GetTimestamp();
         try
         {
@@ -1099,7 +1102,7 @@ sealed partial class Operator
         {
             RetryAt = known.RetryAt,
             AskAgain = pod is { LostLabels: true } ? known.AskAgain : null,
-            RanWhileDeleting = pod is not null && known.RanWhileDeleting.Contains(pod.Uid, StringComparison.Ordinal),
+            Stopped = pod is not null && known.Stopped.Contains(pod.Uid, StringComparison.Ordinal),
         };
     }
 
@@ -1389,18 +1392,18 @@ sealed partial class Operator
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
             await Take(pod, before, reply, stop);
-        else
-        {
-            if (before is not null) cache.Remove(before);
-            pod = NoteUnlabelled(key, pod);
-        }
+        else if (before is not null) cache.Remove(before);
+        if (cache.Get(of)?.Uid != pod.Uid) pod = NoteUnheld(key, pod);
         return ViewOf(key, (Pod)pod.After(cache.Get(of), null)) with { Asked = reply.Asked };
     }
 
-    /// <summary>What the cache would remember of a pod if a watch told of it. Returns it with that.</summary>
-    Pod NoteUnlabelled(Key key, Pod pod)
+    /// <summary>
+    /// What the cache would remember of a pod that it does not hold: one without labels, or one that needed nothing when
+    /// it was told, before its OMJob was. Returns it with that.
+    /// </summary>
+    Pod NoteUnheld(Key key, Pod pod)
     {
-        NoteRanWhileDeleting(key, pod);
+        NoteStopped(key, pod);
         var known = cache.Note(key, cache.Get(key)?.Uid, p => p with
         {
             OverSeen = pod.OverSeen is not { } seen ? p.OverSeen
@@ -1598,8 +1601,8 @@ sealed record PodView(Pod? Pod)
     public DateTimeOffset RetryAt { get; init; }
     /// <summary>When to ask for it again, where its labels do not stay and so no watch tells of it.</summary>
     public DateTimeOffset? AskAgain { get; init; }
-    /// <summary>G21: a version of it reached us in which main ran while the pod was being deleted.</summary>
-    public bool RanWhileDeleting { get; init; }
+    /// <summary>G21: a version of it reached us that was being deleted before main had ended.</summary>
+    public bool Stopped { get; init; }
 
     public static PodView Unknown { get; } = new((Pod?)null);
     public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
@@ -1812,7 +1815,7 @@ static class Protocol
     {
         if (view.Sight == Sight.Absent) return new(null, "was deleted before its end was seen");
         if (view.Pod is not { } pod) return null;
-        if (pod.ExitCode is { } code) return Terminated(pod, code, view.RanWhileDeleting);
+        if (pod.ExitCode is { } code) return Terminated(pod, code, view.Stopped);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
         if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
         if (pod is { Deleting: true, Scheduled: false })
@@ -1828,11 +1831,11 @@ static class Protocol
     /// to stop it (G21). Times are whole seconds, so the same second proves nothing; and where main was seen running
     /// while its pod was being deleted no node's clock proves anything.
     /// </summary>
-    static End Terminated(Pod pod, int code, bool ranWhileDeleting)
+    static End Terminated(Pod pod, int code, bool seenStopped)
     {
         if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
         // P: a kubelet that deletes a pod which never ran may report an exit code of 0, without a time.
-        var stopped = ranWhileDeleting || pod.FinishedAt is null || pod.FinishedAt >= pod.DeletionRequested
+        var stopped = seenStopped || pod.FinishedAt is null || pod.FinishedAt >= pod.DeletionRequested
             || pod.Reason is not null || pod.Disruption is not null;
         return stopped ? new(null, $"was stopped (exit code 0 afterwards){Details(pod)}") : new(0, "succeeded");
     }

@@ -222,11 +222,11 @@ public sealed class DecideTests
             "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
             + "MainPodFailed]"),
         ["G21: seen running while it was being deleted, whatever its node's clock says"] = new(
-            Running(), (PodView)MainPod().Exited(0, null, -60).Deleted(-10) with { RanWhileDeleting = true }, null,
+            Running(), (PodView)MainPod().Exited(0, null, -60).Deleted(-10) with { Stopped = true }, null,
             "→ ExitHandlerRunning, exit run-exit, saying Main pod was stopped (exit code 0 afterwards) [Warning "
             + "MainPodFailed]"),
         ["G21, G2: an exit code that is not 0 counts all the same"] = new(
-            Running(), (PodView)MainPod().Exited(3, null, -9).Deleted(-10) with { RanWhileDeleting = true }, null,
+            Running(), (PodView)MainPod().Exited(3, null, -9).Deleted(-10) with { Stopped = true }, null,
             "→ ExitHandlerRunning, exit run-exit, code 3, saying Main pod failed with exit code 3 [Warning "
             + "MainPodFailed]"),
         ["G21: exits 0 before the request"] = new(Running(), MainPod().Exited(0, null, -11).Deleted(-10), null,

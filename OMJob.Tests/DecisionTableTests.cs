@@ -56,7 +56,7 @@ public sealed class DecisionTableTests
         ("deadline", pod().WithDeadline(600).Running().StartedAt(-590)),
             ("deadline past", pod().WithDeadline(1).Running().StartedAt(-590)),
         ("unlabelled again", (PodView)pod().Running().WithoutLabels() with { AskAgain = Moment.At(30) }),
-            ("ran while deleting", (PodView)pod().Exited(0, null, -9).Deleted(-5) with { RanWhileDeleting = true }),
+            ("ran while deleting", (PodView)pod().Exited(0, null, -9).Deleted(-5) with { Stopped = true }),
         ("running", pod().Running().StartedAt(-590)), ("sidecar", pod().Exited(0).WithSidecar().InPhase("Running")),
         ("0", pod().Exited(0)), ("1", pod().Exited(1)), ("evicted 0", pod().Exited(0).WithReason("Evicted")),
         ("evicted", pod().InPhase("Failed").WithReason("Evicted")),

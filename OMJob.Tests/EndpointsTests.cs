@@ -3,6 +3,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -125,6 +126,30 @@ public sealed class EndpointsTests
     }
 
     // ----- /health
+
+    [Fact]
+    public async Task A_list_that_comes_page_by_page_for_long_is_healthy()
+    {
+        string? unhealthy = null;
+        WatchTests.Loop? loop = null;
+        Reply Next(int page)
+        {
+            loop!.Time.Advance(TimeSpan.FromSeconds(50));
+            var (code, said) = loop.Ask("health");
+            if (code != 200) unhealthy ??= $"page {page}: {said}";
+            return new(200, Encoding.UTF8.GetBytes(
+                $$"""{"metadata":{"resourceVersion":"100","continue":"{{(page < 12 ? $"p{page}" : "")}}"},"items":[]}"""));
+        }
+        loop = new()
+        {
+            Resource = "pods",
+            HealthPort = Port.Free(),
+            OnList = [.. Enumerable.Range(1, 12).Select<int, Func<Request, Reply>>(page => _ => Next(page))],
+        };
+        loop.Time.Advance(TimeSpan.FromSeconds(1)); // 0 means never
+        await using (loop) await loop.Until(() => loop.Asked.Any(a => a[0] == 'W'), "a watch");
+        Assert.Null(unhealthy);
+    }
 
     static WatchTests.Loop Always(Func<Request, Reply?> answer) => new() { HealthPort = Port.Free(), Always = answer };
 

@@ -175,11 +175,11 @@ public sealed class ObjectCacheTests
     public void G21_in_which_pods_main_ran_while_they_were_deleted_stays_true()
     {
         cache.Upsert(Job(100, "first"));
-        cache.Note(Run, "first", p => p with { RanWhileDeleting = "pod ", Failures = 2 });
+        cache.Note(Run, "first", p => p with { Stopped = "pod ", Failures = 2 });
         cache.Upsert(Job(101, "second"));
-        Assert.Equal(new Progress { RanWhileDeleting = "pod " }, cache.ProgressOf(Run));
+        Assert.Equal(new Progress { Stopped = "pod " }, cache.ProgressOf(Run));
         cache.Upsert(Job(102, "second"), deleted: true);
-        Assert.Equal(new Progress { RanWhileDeleting = "pod " }, cache.ProgressOf(Run));
+        Assert.Equal(new Progress { Stopped = "pod " }, cache.ProgressOf(Run));
         cache.Observe(Run);
         Assert.Equal(Progress.None, cache.ProgressOf(Run));
     }

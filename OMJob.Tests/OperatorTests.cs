@@ -357,4 +357,116 @@ public sealed class OperatorTests
         stage.Run(1);
         Assert.Equal(2, Lists(stage, "omjobs"));
     }
+
+    [Fact]
+    public void What_was_listed_before_the_versions_went_back_is_listed_again()
+    {
+        var stage = new Stage();
+        for (var i = 0; i < 12; i++) stage.Create(AnOMJob.Finished().Named($"run-{i:00}"));
+        var backup = stage.Store.Version;
+        stage.Store.Skip(100);
+        stage.Start();
+        var all = stage.Held;
+        Assert.Equal(12, all.Length);
+        var (refused, pages) = (0, 0);
+        stage.Fault = request =>
+        {
+            if (!request.Path.Contains("/omjobs?", StringComparison.Ordinal)) return null;
+            if (request.OnLine is not null) return refused++ == 0 ? new(410, []) : null;
+            if (!request.Path.Contains("&continue=", StringComparison.Ordinal) || pages++ > 0) return null;
+            var second = stage.Store.Handle(OMJobs.Sandbox.Request.To("GET", request.Path, default, null)).Bytes();
+            stage.Store.Rewind(backup);
+            stage.EndWatches(); // mute: so it is noticed while the second page is on its way
+            return new(200, second);
+        };
+        stage.EndWatches();
+        stage.Run(5);
+        Assert.Contains(SetBack, stage.Logged);
+        Assert.Equal(all, stage.Held);
+    }
+
+    [Fact]
+    public void G21_a_pod_that_was_seen_stopped_did_not_succeed_where_its_deletion_is_forgotten()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", exited: null);
+        stage.Run(1);
+        var backup = stage.Store.Version;
+        var refused = 0;
+        stage.Fault = request => IsPatch(request, "/status") ? new(500, [])
+            : request.OnLine is not null && request.Path.Contains("/pods?", StringComparison.Ordinal) && refused++ == 0
+                ? new(410, []) : null;
+        stage.Ask("DELETE", "/api/v1/namespaces/data/pods/run-main");
+        stage.Say("run-main", exited: 0);
+        stage.EndWatches(); // and pods are listed: that it ran while it was being deleted was never told
+        stage.Run(1);
+        stage.Store.Rewind(backup);
+        stage.Say("run-main", exited: 0); // as its kubelet tells again
+        stage.Fault = _ => null;
+        stage.EndWatches();
+        stage.Run(40);
+        Assert.Contains(SetBack, stage.Logged);
+        Assert.StartsWith("Main pod was stopped (exit code 0 afterwards)", stage.Message, StringComparison.Ordinal);
+    }
+
+    // ----- what is not held, and what may have been done
+
+    [Fact]
+    public void P_a_pod_that_needs_nothing_but_an_end_gets_it_after_a_restart_too()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", exited: null);
+        stage.Run(1);
+        stage.Fault = request => IsPatch(request, "/status") ? new(500, []) : null;
+        const string pod = "/api/v1/namespaces/data/pods/run-main"; // as the other operator makes it: without finalizer
+        Assert.True(stage.Ask("PATCH", pod, Json.Object("""{"metadata":{"finalizers":null}}""")).Ok);
+        Assert.True(stage.Ask("PATCH", pod + "/status", Json.Object("""{"status":{"phase":"Failed"}}""")).Ok);
+        stage.Restart();
+        stage.Fault = _ => null;
+        stage.Run(89); // its grace of 30 s and --lost-pod-slack
+        Assert.Equal("Running", stage.Phase);
+        stage.Run(5);
+        Assert.StartsWith("Main pod failed", stage.Message, StringComparison.Ordinal);
+        Assert.NotNull(stage.Pod("run-exit"));
+    }
+
+    [Fact]
+    public void A_second_main_pod_is_made_by_nobody_who_has_not_asked_for_the_OMJob_since_the_first_one()
+    {
+        var stage = new Stage { Fault = r => IsPatch(r, "/status") ? new(0, []) { Fault = "connection reset by peer" } : null };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main", Json.Object("""{"metadata":{"finalizers":null}}"""));
+        stage.Ask("DELETE", "/api/v1/namespaces/data/pods/run-main",
+            new System.Text.Json.Nodes.JsonObject { ["gracePeriodSeconds"] = 0 }); // another operator has ended the run
+        stage.Run(5);
+        var posts = stage.Sent.FindAll(s => IsCreation(s.Request, "-main"));
+        Assert.Equal(2, posts.Count);
+        var between = stage.Sent[stage.Sent.IndexOf(posts[0])..stage.Sent.IndexOf(posts[1])];
+        Assert.Contains(between, s => s.What == $"GET {JobPath}");
+    }
+
+    [Fact]
+    public void A_history_whose_deletion_conflicts_is_asked_for_less_and_less_often()
+    {
+        var stage = new Stage { Fault = r => r.Method == HttpMethod.Delete ? Refusal(409, "Conflict", "UID") : null };
+        const string group = "/apis/pipelines.openmetadata.org/v1/namespaces/data";
+        var cron = stage.Ask("POST", group + "/cronomjobs", Json.Object("""
+            {"apiVersion":"pipelines.openmetadata.org/v1","kind":"CronOMJob","metadata":{"name":"yearly"},"spec":{"schedule":"0 0 1 1 *","suspend":true,"successfulJobsHistoryLimit":0,
+             "omJobSpec":{"mainPodSpec":{"image":"i","serviceAccountName":"default","command":["main"]} } } }
+            """));
+        Assert.True(cron.Ok, cron.Body.Text("message"));
+        stage.Create(AnOMJob.Finished());
+        Assert.True(stage.Ask("PATCH", group + "/omjobs/run", Json.Object($$"""
+            {"metadata":{"ownerReferences":[{"apiVersion":"pipelines.openmetadata.org/v1","kind":"CronOMJob",
+             "name":"yearly","uid":"{{cron.Body.Uid()}}","controller":true}]} }
+            """)).Ok);
+        stage.Start();
+        stage.Run(60);
+        Assert.InRange(stage.At("DELETE").Length, 3, 12);
+    }
 }

@@ -21,6 +21,7 @@ sealed class Stage : ILogger
     readonly Store store;
     readonly List<(OMJobs.Request Request, TaskCompletionSource<Reply> Ended, Watcher Watcher, bool Open)> watches = [];
     readonly Clocks clocks;
+    Operator? op;
 
     public Stage(Clocks? clocks = null)
     {
@@ -48,11 +49,23 @@ sealed class Stage : ILogger
 
     public void Start()
     {
-        var op = new Operator(Send, clocks, time, this, new Random(1));
+        Operator? me = null;
+        op = me = new Operator((request, stopped) =>
+            op == me ? Send(request, stopped) : new TaskCompletionSource<Reply>().Task, clocks, time, this, new Random(1));
         var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 2 };
         continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
         Run(0);
     }
+
+    /// <summary>Kills the process: whatever it asks is never answered. Another one starts.</summary>
+    public void Restart()
+    {
+        watches.Clear();
+        Start();
+    }
+
+    /// <summary>The names of the objects that the operator holds.</summary>
+    public string[] Held => [.. op!.Held.Select(key => key.Name).Order(StringComparer.Ordinal)];
 
     /// <summary>When requests like that were sent, seconds from the start.</summary>
     public double[] At(string what) => [.. Sent.Where(s => s.What.StartsWith(what, StringComparison.Ordinal))
@@ -156,11 +169,11 @@ sealed class Stage : ILogger
             ((JsonObject)body["metadata"]!).Remove(field);
         var created = Ask("POST", Group + "/namespaces/data/omjobs", body);
         Assert.True(created.Ok, created.Body.Text("message"));
-        if (body["status"] is JsonObject { Count: > 0 } status) PatchJob(status);
+        if (body["status"] is JsonObject { Count: > 0 } status) PatchJob(status, body.Name());
     }
 
-    public void PatchJob(JsonObject status) => Assert.True(Ask("PATCH", Group + "/namespaces/data/omjobs/run/status",
-        new JsonObject { ["status"] = status.DeepClone() }).Ok);
+    public void PatchJob(JsonObject status, string name = "run") => Assert.True(Ask("PATCH",
+        $"{Group}/namespaces/data/omjobs/{name}/status", new JsonObject { ["status"] = status.DeepClone() }).Ok);
 
     public void DeleteJob() => Assert.True(Ask("DELETE", Group + "/namespaces/data/omjobs/run").Ok);
 

@@ -124,6 +124,8 @@ sealed class Oracle(World world)
             && StateOfMain(pod).At("running") is not null;
         record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
         record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
+        // Who remembers what the API server has forgotten may let go of a main pod that this one takes for a new one.
+        if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Pending", Restored: true } forgotten) forgotten.Mains--;
         if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Running", Gone: false, Restored: false } job
             && !world.WayOut(job.Last))
             world.Violate($"Pod {record.Name} has gone before its end was recorded");
@@ -198,15 +200,16 @@ sealed class Oracle(World world)
     {
         if (JobOf(pod) is not { } job) return;
         var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
-        var stray = world.ServingLate; // D6: a creation that came minutes late is not decided any more
+        // D6: a creation that came minutes late is not decided any more. Nor is that of a main pod whose OMJob is let go
+        // as one that had not started (two operators).
+        var late = world.ServingLate;
+        var stray = late || (main && job.Deleting);
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
         {
-            Stray = stray, Unasked = stray && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
+            Stray = stray, Unasked = late && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
         };
         if (main)
         {
-            // Created while it was let go as one that had not started (two operators): it is a stray.
-            if (job.Deleting) stray = true;
             if (!stray && ++job.Mains > 1)
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job is { Phase: not "Pending", Restored: false } && !stray)
@@ -309,8 +312,10 @@ sealed class Oracle(World world)
     }
 
     /// <summary>D6: one whose OMJob is not there, for it came late or that was restored away, and without labels.</summary>
-    bool IsHidden(PodRecord pod) => pod.Last.At("metadata", "labels", Labels.Name) is null
+    bool IsHidden(PodRecord pod) => IsUnlabelled(pod)
         && (pod.Stray || JobOf(pod.Last) is null or { Gone: true, Restored: true });
+
+    static bool IsUnlabelled(PodRecord pod) => pod.Last.At("metadata", "labels", Labels.Name) is null;
 
     static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 
@@ -333,7 +338,9 @@ sealed class Oracle(World world)
             || world.QuietFrom is not { } quiet) return;
         if (job.Pods.Find(p => p.Drained && !p.Gone && Held(p.Last)) is not { } main) return;
         var waited = TimeSpan.FromTicks(world.Ticks - Math.Max(quiet, FirstExit(job)?.OverSince ?? long.MaxValue));
-        if (waited > Slack || (world.Ticks > quiet && latest > main.LostAfter + Slack))
+        // Pods whose labels do not stay are asked for every 30 s.
+        var slack = Slack + TimeSpan.FromSeconds(job.Pods.Exists(p => !p.Gone && IsUnlabelled(p)) ? 30 : 0);
+        if (waited > slack || (world.Ticks > quiet && latest > main.LostAfter + slack))
             world.Violate($"{main.Name} is held on its drained node in phase {job.Phase}");
     }
 

@@ -157,7 +157,12 @@ sealed partial class World
             });
         if (plan.Cron is { } cron) // once each watch that is stalled has been given up
             After(300, () => { var from = Now; After(270, () => EndSchedule(cron.Name(), from)); });
-        // What nobody owns any more may have the name of a pod to come for ever.
+        TakeOrphansAway();
+    }
+
+    /// <summary>What nobody owns any more may have the name of a pod to come for ever.</summary>
+    void TakeOrphansAway()
+    {
         foreach (var pod in Nodes.Pods.Where(p => p.Pod.At("metadata", "ownerReferences") is null).ToArray())
             Ask("DELETE", pod.Path, AtOnce());
     }
@@ -290,6 +295,7 @@ sealed partial class World
         schedules.See(change);
         if (change.Type.Plural == "omjobs" && change.Shown.Text("status", "phase") == "ExitHandlerRunning"
             && drains.Remove(change.Shown.Name(), out var after)) Drain(change.Shown.Uid(), after);
+        if (Calm && change.Type.Plural == "omjobs" && change.After is null) After(1, TakeOrphansAway);
         if (change.After is null && onceGone.Remove($"{change.Type.Plural} {change.Key}", out var then)) then();
         if (change.Type.IsNamespace && change.Shown.Text("status", "phase") == "Terminating")
             NamespacesGone.Add(change.Key);
