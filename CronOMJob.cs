@@ -57,7 +57,7 @@ sealed partial class Operator
     async Task<JsonElement> AskCron(Cron cron, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(cron.Key)), stop);
-        if (reply.Outcome == Outcome.NotFound) cache.Remove(cron);
+        if (reply.Outcome == Outcome.NotFound) Remove(cron, reply);
         else if (!reply.Ok) Retry(cron.Key, null, reply);
         if (!reply.Ok) return default;
         if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
@@ -132,7 +132,7 @@ sealed partial class Operator
                 if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
                     await Take(answer, cron, reply, stop);
                 break;
-            case Outcome.NotFound: cache.Remove(cron); break;
+            case Outcome.NotFound: Remove(cron, reply); break;
             case Outcome.Conflict: // observe again, never try harder
                 await AskCron(cron, stop);
                 queue.Add(cron.Key);
@@ -398,14 +398,15 @@ sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Sta
             Version = version,
             Deleting = meta.DeletionTimestamp is not null,
             Created = meta.CreationTimestamp ?? now,
-            Expression = Spec.Text("schedule")?.Trim() ?? "",
-            TimeZone = Spec.Text("timeZone")?.Trim() ?? "",
+            Expression = Text.Cut(Spec.Text("schedule")?.Trim() ?? "", 1000), // one that is cut is none
+            TimeZone = Text.Cut(Spec.Text("timeZone")?.Trim() ?? "", 100),
             Suspend = Spec.Get("suspend").ValueKind == JsonValueKind.True,
             StartingDeadline = Spec.Number("startingDeadlineSeconds"),
             SucceededLimit = Spec.Number("successfulJobsHistoryLimit") ?? 3,
             FailedLimit = Spec.Number("failedJobsHistoryLimit") ?? 3,
             HasTemplate = Spec.Get("omJobSpec").OrNothing().ValueKind == JsonValueKind.Object,
-            Status = new(Status.Time("lastScheduleTime"), Names.Valid(Status.Text("lastOMJobName")), Status.Text("message")),
+            Status = new(Status.Time("lastScheduleTime"), Names.Valid(Status.Text("lastOMJobName")),
+                Status.Text("message") is { } message ? Text.Cut(message, 2000) : null),
         };
     }
 }

@@ -303,7 +303,7 @@ sealed record Progress
 /// </summary>
 sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> passed)
 {
-    const int MostSpecs = 32 << 20; // bytes; an OMJob whose spec is not held is asked for when its pod is made
+    const int MostHeld = 32 << 20; // bytes of OMJobs; one that is not held as a whole is asked for when that is needed
 
     readonly Lock gate = new(); // guards all below
     readonly Dictionary<Key, Held> objects = [];
@@ -312,21 +312,21 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
     readonly Dictionary<Key, Key> aliases = []; // of OMJobs whose names are cut in their pods' labels and names
     readonly Dictionary<string, string> namespaces = []; // one string for all objects of one
-    long specs; // bytes
+    long size; // bytes of OMJobs that are held as a whole
 
     public Key[] Keys { get { lock (gate) return [.. objects.Keys]; } }
 
     /// <summary>
     /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. Live:
-    /// when the request was sent that it answers.
+    /// when the request was sent that it answers; isThere: nothing that a watch has told came after the answer.
     /// </summary>
-    public void Upsert(Held seen, bool deleted = false, DateTimeOffset? live = null)
+    public void Upsert(Held seen, bool deleted = false, DateTimeOffset? live = null, bool isThere = false)
     {
         lock (gate)
         {
             var held = objects.GetValueOrDefault(seen.Key);
             // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
-            if ((held is Tombstone || (held is null && live is not null)) && passed(seen)) return;
+            if ((held is Tombstone || (held is null && live is not null)) && !isThere && passed(seen)) return;
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
             if (live is { } at && held is Job same && same.Version == seen.Version)
                 objects[seen.Key] = held = same with { SeenLive = at, Stale = false };
@@ -368,7 +368,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         {
             foreach (var all in (System.Collections.IDictionary[])[objects, pods, runs, aliases]) all.Clear();
             foreach (var (key, known) in progress.ToArray()) Remember(key, known.OfPods);
-            specs = 0;
+            size = 0;
         }
     }
 
@@ -381,12 +381,12 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         after = after with { Key = before?.Key ?? after.Key with { Namespace = Shared(after.Namespace) } };
         var job = after as Job;
         if (after is Pod pod) after = pod with { Home = HomeOf(pod) };
-        if (before is Job { Spec.Length: var less }) specs -= less;
+        if (before is Job { Size: var less }) size -= less;
         if (job is not null)
         {
             after = job.IsLetGo ? Retained.Of(job)
-                : specs + job.Spec.Length <= MostSpecs ? after : job with { Key = after.Key, Spec = [], SpecHeld = false };
-            specs += after is Job { Spec.Length: var more } ? more : 0;
+                : size + job.Size <= MostHeld ? after : job.Short() with { Key = after.Key };
+            size += after is Job { Size: var more } ? more : 0;
         }
         var home = after.Home ?? after.Key;
         if (before?.Home is { } old && old != home) Part(old, after.Key);
@@ -1065,8 +1065,9 @@ sealed partial class Operator
             var known = cache.ProgressOf(key);
             job = job with { NamespaceAsked = known.NamespaceAsked, Orphaning = orphaning };
             var decision = Protocol.Decide(job, main, exit, Now, clocks);
-            var makes = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace;
-            switch (makes && !job.SpecHeld ? Act.AskJob : decision.Act)
+            var needsAll = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace
+                or Act.AddFinalizer or Act.DropFinalizer;
+            switch (needsAll && !job.IsWhole ? Act.AskJob : decision.Act)
             {
                 case Act.Wait:
                     var waits = job.Status.Phase.IsFinished() || known.RetryAt > Now;
@@ -1285,7 +1286,7 @@ sealed partial class Operator
         var body = Bodies.Delete(job.Uid, version);
         var reply = await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop);
         if (await TakeJob(key, job, reply, stop) && reply.Read(Json.Default.JobObject)?.ToJob() is null)
-            cache.Remove(job); // answered with a Status: it is gone, whether a watch will tell or not
+            Remove(job, reply); // answered with a Status: it is gone, whether a watch will tell or not
     }
 
     Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
@@ -1316,9 +1317,18 @@ sealed partial class Operator
         {
             if (epoch != reply.Epoch) return false;
             if (watch >= 0) Watches[watch].Tell(answer.Version);
-            cache.Upsert(answer, live: reply.Asked);
+            // It is there, and its deletion would be told later than anything so far: then it has been overlooked.
+            var isThere = early is not null && answer is not Pod { LostLabels: true }
+                && Watches[watch].Version is { } now && !Versions.Newer(now, early);
+            cache.Upsert(answer, live: reply.Asked, isThere: isThere);
             return true;
         }
+    }
+
+    /// <summary>An answer says that it is gone. One from before the cache was dropped does not.</summary>
+    void Remove(Held? gone, Reply reply)
+    {
+        lock (gate) if (epoch == reply.Epoch && gone is not null) cache.Remove(gone);
     }
 
     /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
@@ -1330,7 +1340,7 @@ sealed partial class Operator
                 cache.Note(key, cache.Get(key)?.Uid, p => p with { Failures = 0 });
                 if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply, stop);
                 return true;
-            case Outcome.NotFound: cache.Remove(job); break;
+            case Outcome.NotFound: Remove(job, reply); break;
             case Outcome.Conflict: // observe again, never try harder
                 cache.Mark(job, held => held.Version == job.Version ? held with { Stale = true } : held);
                 if (job.IsLetGo) await AskJob(job.Key, stop);
@@ -1351,7 +1361,7 @@ sealed partial class Operator
         if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply, stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)
         {
-            cache.Remove(pod); // W8: no watch would
+            Remove(pod, reply); // W8: no watch would
             queue.Add(key);
         }
         else Retry(key, job, reply); // a Conflict is another UID by that name: the watch tells
@@ -1362,7 +1372,7 @@ sealed partial class Operator
     {
         var before = cache.Get(key);
         var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
-        if (reply.Outcome == Outcome.NotFound && before is not null) cache.Remove(before);
+        if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
         if (!reply.Ok) return (reply, null);
         if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
             return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
@@ -1380,7 +1390,7 @@ sealed partial class Operator
         var reply = await Call(new(HttpMethod.Get, Paths.Of(of)), stop);
         if (reply.Outcome == Outcome.NotFound)
         {
-            if (before is not null) cache.Remove(before);
+            Remove(before, reply);
             // D2: one that has come since was not asked for.
             return cache.Get(of) is Pod newer ? ViewOf(key, newer) : ViewOf(key, null) with { Sight = Sight.Absent };
         }
@@ -1392,7 +1402,7 @@ sealed partial class Operator
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
             await Take(pod, before, reply, stop);
-        else if (before is not null) cache.Remove(before);
+        else Remove(before, reply);
         if (cache.Get(of)?.Uid != pod.Uid) pod = NoteUnheld(key, pod);
         return ViewOf(key, (Pod)pod.After(cache.Get(of), null)) with { Asked = reply.Asked };
     }
@@ -1444,7 +1454,7 @@ sealed partial class Operator
     /// may come from an object.
     /// </summary>
     static string Words(Reply reply, Job? job) =>
-        reply.Fault is null && job is not { SpecHeld: true, Spec.Length: > 0 } ? reply.Brief
+        reply.Fault is null && job is not { IsWhole: true, Spec.Length: > 0 } ? reply.Brief
             : Secrets.Redact(reply.Words, job);
 
     void TryAgain(Key key, TimeSpan delay)
@@ -2286,7 +2296,7 @@ sealed record JobStatus(Phase Phase)
         var phase = Enum.GetValues<Phase>().FirstOrDefault(p => p.ToString() == text); // else Unknown
         return new(text.Length == 0 ? Phase.Pending : phase)
         {
-            PhaseText = text,
+            PhaseText = Text.Cut(text, 100),
             MainPodName = Names.Valid(status.Text("mainPodName")),
             ExitPodName = Names.Valid(status.Text("exitHandlerPodName")),
             StartTime = status.Time("startTime"),
@@ -2409,8 +2419,8 @@ sealed record Job : Held
     public JobStatus Status { get; init; } = new(Phase.Pending);
     /// <summary>The spec as JSON text; empty once it has finished.</summary>
     public byte[] Spec { get; init; } = [];
-    /// <summary>Else there was no room for it: ask for it.</summary>
-    public bool SpecHeld { get; init; } = true;
+    /// <summary>Else there was no room for its spec and others' finalizers: ask for it.</summary>
+    public bool IsWhole { get; init; } = true;
     public bool HasExitSpec { get; init; }
     public TimeSpan Ttl { get; init; }
     public int? BackoffLimit { get; init; }
@@ -2433,6 +2443,15 @@ sealed record Job : Held
     /// <summary>Reads the spec anew each time.</summary>
     public JsonElement ReadSpec() =>
         Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
+    /// <summary>In bytes, what its maker can make as large as the API server takes it.</summary>
+    public int Size => Spec.Length + Finalizers.Sum(f => 2 * f.Length);
+    /// <summary>Without what may be large; that there are others' finalizers can still be seen.</summary>
+    public Job Short() => this with
+    {
+        Spec = [],
+        Finalizers = [.. Finalizers.Select(f => f is Finalizer or Foreground or Orphan ? f : "").Distinct()],
+        IsWhole = false,
+    };
     public override bool IsGone => Deleting && Finalizers.Length == 0;
     /// <summary>Newer than what was seen live is as good as live.</summary>
     public override Held After(Held? before, DateTimeOffset? live) =>
@@ -2610,12 +2629,12 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             StartTime = Status?.StartTime,
             PhaseOver = over,
             Reason = Text.Pair(Status?.Reason, Status?.Message),
-            Disruption = disruption is null ? null : disruption.Reason ?? "DisruptionTarget",
+            Disruption = disruption is null ? null : Text.Pair(disruption.Reason, null) ?? "DisruptionTarget",
             Started = main is { Running: not null } or { Terminated: not null } || over,
             MainRunning = main?.Running is not null,
             Waiting = main is { Running: not null } or { Terminated: not null } ? null : WhyWaiting(main),
             ExitCode = main?.Terminated?.ExitCode,
-            ExitReason = main?.Terminated?.Reason,
+            ExitReason = Text.Pair(main?.Terminated?.Reason, null),
             FinishedAt = main?.Terminated?.FinishedAt,
             OverSeen = over && main?.Running is not null ? now : null,
         };
@@ -2739,7 +2758,8 @@ static class Text
         text.Length <= most ? text : text[..(char.IsHighSurrogate(text[most - 1]) ? most - 1 : most)] + "…";
 
     public static string? Pair(string? reason, string? message) =>
-        string.IsNullOrEmpty(reason) ? null : string.IsNullOrEmpty(message) ? reason : $"{reason}: {Cut(message, 300)}";
+        string.IsNullOrEmpty(reason) ? null
+            : Cut(reason, 100) + (string.IsNullOrEmpty(message) ? "" : $": {Cut(message, 300)}");
 
     public static string Join(string main, string? handler) =>
         string.IsNullOrEmpty(handler) ? main : Cut($"{Cut(main, 500)}; {handler}");

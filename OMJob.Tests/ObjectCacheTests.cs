@@ -288,14 +288,14 @@ public sealed class ObjectCacheTests
     {
         var (a, b) = (new Key("data", "a"), new Key("data", "b"));
         (bool Held, int Bytes) Spec(Key key) =>
-            cache.Get(key) is Job job ? (job.SpecHeld, job.Spec.Length >> 20) : default;
+            cache.Get(key) is Job job ? (job.IsWhole, job.Spec.Length >> 20) : default;
         cache.Upsert(Large("a", 20));
         cache.Upsert(Large("b", 20));
         Assert.Equal(((true, 20), (false, 0)), (Spec(a), Spec(b)));
         Assert.True(((Job)cache.Get(b)!).HasExitSpec);
         cache.Upsert(Large("a", 20, 101)); // its own room is its own
-        cache.Upsert(Large("c", 12));
-        Assert.Equal(((true, 20), (true, 12)), (Spec(a), Spec(new("data", "c"))));
+        cache.Upsert(Large("c", 11));
+        Assert.Equal(((true, 20), (true, 11)), (Spec(a), Spec(new("data", "c"))));
         cache.Upsert(Large("a", 0, 102, AnOMJob.Finished().WithFinalizers()));
         cache.Upsert(Large("b", 20, 103));
         Assert.Equal((true, 20), Spec(b));
@@ -303,8 +303,21 @@ public sealed class ObjectCacheTests
         cache.Upsert(Large("a", 20, 105));
         Assert.Equal((true, 20), Spec(a));
         cache.Clear();
-        cache.Upsert(Large("d", 32));
-        Assert.Equal((true, 32), Spec(new("data", "d")));
+        cache.Upsert(Large("d", 31));
+        Assert.Equal((true, 31), Spec(new("data", "d")));
+    }
+
+    [Fact]
+    public void Others_finalizers_that_there_is_no_room_for_are_not_held_but_that_they_are_there_is()
+    {
+        var other = new string('f', 10 << 20);
+        var job = Large("a", 0, like: AnOMJob.Running().WithFinalizers(OMJobs.Job.Finalizer, OMJobs.Job.Orphan, other));
+        cache.Upsert(job);
+        cache.Upsert(job with { Key = new("data", "b"), Uid = "b", Deleting = true });
+        Assert.Contains(other, ((Job)cache.Get(new("data", "a"))!).Finalizers);
+        var b = (Job)cache.Get(new("data", "b"))!;
+        Assert.Equal([OMJobs.Job.Finalizer, OMJobs.Job.Orphan, ""], b.Finalizers);
+        Assert.Equal((false, false), (b.IsWhole, b.IsGone));
     }
 
     // ----- names that are cut

@@ -230,7 +230,7 @@ public sealed class OperatorTests
         var blanks = Encoding.UTF8.GetBytes("\"spec\":{" + new string(' ', 33 << 20));
         var refused = 0;
         var stage = new Stage();
-        stage.Create(AnOMJob.Fresh().WithFinalizers(OMJobs.Job.Finalizer));
+        stage.Create(AnOMJob.Fresh().WithFinalizers("example.com/other"));
         stage.Fault = request =>
         {
             if (IsCreation(request) && refused++ < 3) return Refusal(403, "Forbidden", "quota");
@@ -256,6 +256,7 @@ public sealed class OperatorTests
             Assert.Equal($"GET {JobPath}", before.What);
         });
         Assert.Equal("Running", stage.Phase);
+        Assert.Equal(["example.com/other", OMJobs.Job.Finalizer], stage.Job!.Finalizers());
     }
 
     // ----- versions that go back (etcd was restored from a backup)
@@ -409,6 +410,32 @@ public sealed class OperatorTests
         stage.Run(40);
         Assert.Contains(SetBack, stage.Logged);
         Assert.StartsWith("Main pod was stopped (exit code 0 afterwards)", stage.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_deletion_that_was_answered_before_the_versions_went_back_is_done_again()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Finished().WithFinalizers().With("completionTime", Moment.Stamp(-86_395)));
+        var backup = stage.Store.Version;
+        stage.Store.Skip(100);
+        stage.Start();
+        stage.Run(1);
+        stage.EndWatches();
+        stage.Fault = request =>
+        {
+            if (request.Method != HttpMethod.Delete) return null;
+            stage.Fault = _ => null;
+            var deleted = stage.Store.Handle(OMJobs.Sandbox.Request.To("DELETE", request.Path, default, null)).Bytes();
+            stage.Store.Rewind(backup);
+            stage.EndWatches();
+            stage.Run(1); // it is listed again before the answer comes
+            return new(200, deleted);
+        };
+        stage.Run(10);
+        Assert.Contains(SetBack, stage.Logged);
+        Assert.Equal(2, stage.At("DELETE").Length);
+        Assert.Null(stage.Job);
     }
 
     // ----- what is not held, and what may have been done

@@ -43,6 +43,8 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public const long NoCode = long.MinValue;
     /// <summary>A version of it said that it was being deleted and that main ran.</summary>
     public bool ShownStopping { get; set; }
+    /// <summary>Its OMJob had ended when the API server forgot that.</summary>
+    public bool Forgotten { get; set; }
     /// <summary>World.Ticks at the first of them.</summary>
     public long? OverSince { get; set; }
     /// <summary>Since when the phase was over while main was said to run.</summary>
@@ -74,17 +76,18 @@ sealed class Oracle(World world)
     public void Restore(IEnumerable<JsonObject> jobsLeft, IEnumerable<JsonObject> podsLeft)
     {
         var (left, lives) = (jobsLeft.ToDictionary(o => o.Uid()), podsLeft.ToDictionary(o => o.Uid()));
+        foreach (var pod in pods.Values)
+        {
+            pod.Forgotten |= JobOf(pod.Last) is not { Finished: false, Gone: false };
+            pod.Gone = !lives.TryGetValue(pod.Uid, out var known);
+            pod.Last = known ?? pod.Last;
+        }
         foreach (var job in jobs.Values)
         {
             job.Restored = true;
             job.Gone = !left.TryGetValue(job.Uid, out var known);
             job.Last = known ?? job.Last;
             job.Mains = job.Pods.Count(p => p.IsMain && lives.ContainsKey(p.Uid));
-        }
-        foreach (var pod in pods.Values)
-        {
-            pod.Gone = !lives.TryGetValue(pod.Uid, out var known);
-            pod.Last = known ?? pod.Last;
         }
     }
 
@@ -184,10 +187,12 @@ sealed class Oracle(World world)
         return code == end && (code != 0 || !stopped || (pod.Ends.Contains(0) && !SawStopping(pod)));
     }
 
-    /// <summary>The process whose request is served had seen it run while it was being deleted.</summary>
-    bool SawStopping(PodRecord pod) =>
-        world.Serving is { By: { } writer } request && writer.Stopping.GetValueOrDefault(pod.Uid, int.MaxValue)
-            < request.Number;
+    /// <summary>
+    /// The process whose request is served had seen it run while it was being deleted, which it need not remember where
+    /// its OMJob had ended by then.
+    /// </summary>
+    bool SawStopping(PodRecord pod) => !pod.Forgotten && world.Serving is { By: { } writer } request
+        && writer.Stopping.GetValueOrDefault(pod.Uid, int.MaxValue) < request.Number;
 
     JobRecord? JobOf(JsonObject pod)
     {
@@ -221,9 +226,10 @@ sealed class Oracle(World world)
 
     void CheckExit(JobRecord job, JsonObject exit)
     {
-        var running = job.Pods.Find(p => p.IsMain && !IsOver(p));
+        var running = job.Pods.Find(p => p is { IsMain: true, Stray: false } && !IsOver(p));
         if (running is not null) world.Violate($"{exit.Name()} was created while {running.Name} was not over");
-        var real = job.Pods.Find(p => p.IsMain && p.Hosted.Running && !MayBeLost(p) && p.PhaseOver is null);
+        var real = job.Pods.Find(p => p is { IsMain: true, Stray: false, Hosted.Running: true, PhaseOver: null }
+            && !MayBeLost(p));
         if (real is not null) world.Violate($"{exit.Name()} was created while {real.Name} really ran");
         var env = exit.Items("spec", "containers").First().Items("env").Last();
         var told = (env.Text("name"), env.Text("value"));
@@ -348,7 +354,8 @@ sealed class Oracle(World world)
     public void SeeRemoval(string uid, bool release)
     {
         if (world.Now > latest) latest = world.Now;
-        if (pods.GetValueOrDefault(uid) is not { IsMain: true, Gone: false, Name: var name } pod) return;
+        if (pods.GetValueOrDefault(uid) is not { IsMain: true, Gone: false, Stray: false } pod) return;
+        var name = pod.Name;
         if (JobOf(pod.Last) is not { Gone: false, Finished: false, Restored: false } job) return;
         if (world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
