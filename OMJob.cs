@@ -270,7 +270,7 @@ sealed record Progress
     public int Vanished { get; init; }
     /// <summary>No pod is created before then (server's time).</summary>
     public DateTimeOffset RetryAt { get; init; }
-    /// <summary>The pod that admission leaves invalid: for how long (ticks), and when it was last refused so (timestamp;
+    /// <summary>The pod that admission leaves invalid: for how long (ticks), and when it was last tried so (timestamp;
     /// 0: something else came between, which does not count).</summary>
     public (string Pod, long Ticks, long Last)? Invalid { get; init; }
     /// <summary>How often labels were put back; many where they do not stay.</summary>
@@ -1142,6 +1142,7 @@ sealed partial class Operator
         var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
         // D1: it may come to pass whatever the answer, and be over before a watch tells: the next one asks again.
         cache.Mark(job, held => held with { SeenLive = null });
+        var sent = time.GetTimestamp();
         var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
         if (reply.Outcome != Outcome.Invalid)
             cache.Note(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
@@ -1169,7 +1170,7 @@ sealed partial class Operator
                 if (found is not { Sight: Sight.Absent }) return found;
                 await Block(key, job, type, reply, stop); // not there after all: a quota's conflict
                 return null;
-            case Outcome.Invalid when !IsInvalidForGood(key, job, name, main): goto default;
+            case Outcome.Invalid when !IsInvalidForGood(key, job, name, main, sent): goto default;
             case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
                 var there = await AskPod(key, job, name, stop);
                 return there is { Sight: Sight.Absent } ? PodView.Refused(Words(reply, job)) : there;
@@ -1185,15 +1186,15 @@ sealed partial class Operator
 
     /// <summary>
     /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given up
-    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline.
+    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. Sent:
+    /// when it was tried (timestamp), however late we come to look at the answer.
     /// </summary>
-    bool IsInvalidForGood(Key key, Job job, string name, bool main)
+    bool IsInvalidForGood(Key key, Job job, string name, bool main, long sent)
     {
-        var now = time.GetTimestamp();
         var (_, ticks, _) = cache.Note(key, job.Uid, p => p with
         {
             Invalid = p.Invalid is { } invalid && invalid.Pod == name
-                ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : now - invalid.Last), now) : (name, 0, now),
+                ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : sent - invalid.Last), sent) : (name, 0, sent),
         }).Invalid!.Value;
         var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
             : clocks.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : clocks.ExitHandlerDeadline;

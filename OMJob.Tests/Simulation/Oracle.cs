@@ -47,7 +47,7 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public bool Forgotten { get; set; }
     /// <summary>World.Ticks at the first of them.</summary>
     public long? OverSince { get; set; }
-    /// <summary>Since when the phase was over while main was said to run.</summary>
+    /// <summary>When the phase was first over while main was said to run.</summary>
     public DateTimeOffset? PhaseOver { get; set; }
     public DateTimeOffset? LostAfter { get; set; }
     /// <summary>Its node is drained.</summary>
@@ -125,7 +125,7 @@ sealed class Oracle(World world)
         if (Judge(pod) is { } end && record.Ends.Add(end)) record.OverSince ??= world.Ticks;
         var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed"
             && StateOfMain(pod).At("running") is not null;
-        record.PhaseOver = phaseOver ? record.PhaseOver ?? latest : null;
+        if (phaseOver) record.PhaseOver ??= latest;
         record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
         // Who remembers what the API server has forgotten may let go of a main pod that this one takes for a new one.
         if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Pending", Restored: true } forgotten) forgotten.Mains--;
@@ -161,12 +161,11 @@ sealed class Oracle(World world)
     TimeSpan Slack => TimeSpan.FromSeconds(12) + world.ClockJumps;
 
     /// <summary>Over by its own word or by a clock, at any time until now.</summary>
-    bool IsOver(PodRecord pod)
-    {
-        var grace = TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
-        return pod.Gone || pod.Ends.Count > 0 || MayBeLost(pod)
-            || AtMost >= pod.PhaseOver + grace + world.Clocks.LostPodSlack;
-    }
+    bool IsOver(PodRecord pod) => pod.Gone || pod.Ends.Count > 0 || MayBeLost(pod) || MayBeSilent(pod);
+
+    /// <summary>Its kubelet may never tell how main ended.</summary>
+    bool MayBeSilent(PodRecord pod) => AtMost >= pod.PhaseOver + world.Clocks.LostPodSlack
+        + TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
 
     /// <summary>The latest time that the operator may take it to be.</summary>
     DateTimeOffset AtMost => latest.AddSeconds(2) + world.ClockJumps;
@@ -182,7 +181,7 @@ sealed class Oracle(World world)
     {
         var (stopped, end) = (pod.Hosted.Stopped, pod.Hosted.Terminated?.Code);
         if (code is null)
-            return pod.Ends.Contains(PodRecord.NoCode) || pod.Gone || MayBeLost(pod) || pod.PhaseOver is not null
+            return pod.Ends.Contains(PodRecord.NoCode) || pod.Gone || MayBeLost(pod) || MayBeSilent(pod)
                 || (end == 0 && (stopped || pod.ShownStopping));
         return code == end && (code != 0 || !stopped || (pod.Ends.Contains(0) && !SawStopping(pod)));
     }
