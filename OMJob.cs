@@ -1400,6 +1400,7 @@ sealed partial class Operator
             Retry(key, job, reply);
             return null;
         }
+        if (pod.JobName.Length == 0 && pod.JobUid == cache.Get(key)?.Uid) pod = pod with { JobName = key.Name };
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
             await Take(pod, before, reply, stop);

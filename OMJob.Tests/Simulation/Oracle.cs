@@ -163,8 +163,11 @@ sealed class Oracle(World world)
     /// <summary>Over by its own word or by a clock, at any time until now.</summary>
     bool IsOver(PodRecord pod) => pod.Gone || pod.Ends.Count > 0 || MayBeLost(pod) || MayBeSilent(pod);
 
-    /// <summary>Its kubelet may never tell how main ended.</summary>
-    bool MayBeSilent(PodRecord pod) => AtMost >= pod.PhaseOver + world.Clocks.LostPodSlack
+    /// <summary>
+    /// Its kubelet may never tell how main ended. From first sight on, and the operator's clock may have been put forward
+    /// since by as much as an answer was late.
+    /// </summary>
+    bool MayBeSilent(PodRecord pod) => latest + Slack >= pod.PhaseOver + world.Clocks.LostPodSlack
         + TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
 
     /// <summary>The latest time that the operator may take it to be.</summary>

@@ -197,7 +197,7 @@ sealed partial class World
         return plan.Faults.SmallPages ? path.Replace("limit=10", "limit=1") : path;
     }
 
-    long Past() => Math.Max(compacted, Store.Version - Random.Next(25));
+    long Past() => Math.Max(compacted, Store.Version - Random.Next(25) * Lines);
 
     /// <summary>A watch that begins earlier than asked: its first events are repeated.</summary>
     string Rewatch(string path)
@@ -208,7 +208,7 @@ sealed partial class World
         var end = path.IndexOf('&', at);
         var asked = long.Parse(path[at..end]);
         if (asked < compacted) return path;
-        return $"{path[..at]}{Math.Max(compacted, asked - Random.Next(10))}{path[end..]}";
+        return $"{path[..at]}{Math.Max(compacted, asked - Random.Next(10) * Lines)}{path[end..]}";
     }
 
     void Answer(SimulatedOperator op, InFlight request)
@@ -290,7 +290,7 @@ sealed partial class World
     /// </summary>
     void Restore(long writes, bool cut)
     {
-        const int others = 10_000;
+        const int others = 3333 * Lines;
         var watches = operators.SelectMany(op => op.Requests.Where(r => r is { Open: true, Watcher: not null })).ToList();
         if (operators.Exists(op => op.Frozen) || watches.Exists(HasNews)
             || watches.Count < operators.Count * 3 * plan.Namespaces.Length)
@@ -300,15 +300,16 @@ sealed partial class World
         }
         Store.Skip(others);
         foreach (var watch in watches) watch.By.Deliver(watch, watch.Watcher!.Bookmark().Line());
-        writes += others;
+        writes = writes * Lines + others;
         IEnumerable<JsonObject> All(string path) => Store.Handle(OMJobs.Sandbox.Request.To("GET", path)).Items!;
         JsonObject[] pods;
         do
         {
             Store.Rewind(Math.Max(compacted, Store.Version - writes));
-            (pods, writes) = ([.. All("/api/v1/pods")], 1);
+            (pods, writes) = ([.. All("/api/v1/pods")], Lines);
         }
         while (Store.Version > compacted && pods.Any(HalfGone));
+        Store.Skip(1);
         Note($"The database is restored at {Store.Version}");
         controllersIdle = false;
         Nodes.Restore(pods);
