@@ -126,7 +126,8 @@ sealed class Oracle(World world)
         var phaseOver = pod.Text("status", "phase") is "Succeeded" or "Failed"
             && StateOfMain(pod).At("running") is not null;
         if (phaseOver) record.PhaseOver ??= latest;
-        record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack;
+        record.LostAfter = Json.ReadTime(pod.Text("metadata", "deletionTimestamp")) + world.Clocks.LostPodSlack
+            ?? record.LostAfter; // forgotten by a restored API server only
         // Who remembers what the API server has forgotten may let go of a main pod that this one takes for a new one.
         if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Pending", Restored: true } forgotten) forgotten.Mains--;
         if (record.IsMain && record.Gone && JobOf(pod) is { Phase: "Running", Gone: false, Restored: false } job
