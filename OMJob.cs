@@ -1937,7 +1937,7 @@ static class Protocol
     /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
     static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
     {
-        Status = job.Status with { Message = Text.Cut(JobStatus.AsMainWords(JobStatus.Stopped + why), 500) },
+        Status = job.Status with { Message = JobStatus.AsMainWords(JobStatus.Stopped + why) },
     };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
