@@ -16,6 +16,8 @@ sealed class JobRecord(JsonObject job)
     public bool Gone { get; set; }
     public bool HasExit { get; } = job.At("spec", "exitHandlerSpec") is not null;
     public int Mains { get; set; }
+    /// <summary>World.Ticks when its main pod's end was recorded.</summary>
+    public long? MainOverSince { get; set; }
     public List<PodRecord> Pods { get; } = [];
     public string Phase => Last.Text("status", "phase") ?? "Pending";
     public long? Code => Last.Long("status", "mainPodExitCode");
@@ -103,7 +105,11 @@ sealed class Oracle(World world)
             world.Violate($"{what}: phase {was} became {job.Phase}");
         if (finished is not null && !Json.Same(finished, job.Last["status"]))
             world.Violate($"{what}: its status changed after its end");
-        if (was is "Pending" or "Running" && job.Phase is not ("Pending" or "Running")) CheckVerdict(job);
+        if (was is "Pending" or "Running" && job.Phase is not ("Pending" or "Running"))
+        {
+            job.MainOverSince = world.Ticks;
+            CheckVerdict(job);
+        }
         else if (code != job.Code) world.Violate($"{what}: the exit code changed from {code} to {job.Code}");
         if (was != job.Phase && job.Finished) CheckEnd(job);
         if (change.After is not null) return;
@@ -204,14 +210,21 @@ sealed class Oracle(World world)
         return uid is null ? null : jobs.GetValueOrDefault(uid);
     }
 
+    /// <summary>
+    /// Another operator's doing at that time (World.Ticks), that who creates a pod need not know: a look at the OMJob may be
+    /// ten seconds old (D1).
+    /// </summary>
+    bool MayBeUnknown(long? since) =>
+        world.Processes > 1 && since is not null && TimeSpan.FromTicks(world.Ticks - since.Value) < Slack;
+
     void Created(JsonObject pod)
     {
         if (JobOf(pod) is not { } job) return;
         var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
-        // D6: a creation that came minutes late is not decided any more. Nor is that of a main pod whose OMJob is let go
-        // as one that had not started (two operators).
+        // D6: a creation that came minutes late is not decided any more. Nor, with two operators, is that of a main pod
+        // whose OMJob is let go as one that had not started, or just now ended as one that can have none.
         var late = world.ServingLate;
-        var stray = late || (main && job.Deleting);
+        var stray = late || (main && job.Deleting) || (main && job.Mains == 0 && MayBeUnknown(job.MainOverSince));
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
         {
             Stray = stray, Unasked = late && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
@@ -242,7 +255,8 @@ sealed class Oracle(World world)
         var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
             && p is { Hosted.Stopped: false, ShownStopping: false }
             && JobOf(p.Last) == job // one that lost owner and labels, both, is nobody's
-            && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline); // then it may not have been seen yet
+            && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline // then it may not have been seen yet
+            && !MayBeUnknown(p.OverSince));
         if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
         var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());
         if (other is not null) world.Violate($"two pods are called {exit.Name()}");

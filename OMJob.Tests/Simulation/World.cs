@@ -57,6 +57,8 @@ sealed partial class World
     public Store Store { get; }
     public Nodes Nodes { get; }
     public Oracle Oracle { get; }
+    /// <summary>How many of the operator there have been.</summary>
+    public int Processes => started;
     public bool Tracing => trace is not null;
     /// <summary>The first rule that was broken.</summary>
     public string? Violation { get; private set; }
