@@ -23,10 +23,12 @@ sealed partial class World
             window.Until = Math.Min(window.Until, Ticks);
     }
 
-    /// <summary>From now on admission makes main or exit pods invalid.</summary>
+    /// <summary>
+    /// From now on admission makes main or exit pods invalid. Whoever tries once a minute does not see shorter pauses.
+    /// </summary>
     void SpoilPods(bool exit, double seconds)
     {
-        var from = spoiled.Where(w => w.Exit == exit && w.Until >= Ticks).Select(w => w.From).Append(Ticks).Min();
+        var from = spoiled.Where(w => w.Exit == exit && w.Until >= Ticks - In(60)).Select(w => w.From).Append(Ticks).Min();
         spoiled.Add((exit, from, Ticks + In(seconds)));
     }
 
