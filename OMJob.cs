@@ -1373,6 +1373,8 @@ sealed partial class Operator
     {
         var before = cache.Get(key);
         var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
+        // What was so before the cache was dropped need not be so any more.
+        if (reply.Epoch != epoch) return (new(0, []) { Fault = "its versions went back" }, null);
         if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
         if (!reply.Ok) return (reply, null);
         if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
@@ -1389,6 +1391,7 @@ sealed partial class Operator
         var of = new Key(key.Namespace, name, Kind.Pod);
         var before = cache.Get(of);
         var reply = await Call(new(HttpMethod.Get, Paths.Of(of)), stop);
+        if (reply.Epoch != epoch) return null; // the cache was dropped: once all is listed again this key comes again
         if (reply.Outcome == Outcome.NotFound)
         {
             Remove(before, reply);
@@ -1534,7 +1537,7 @@ sealed partial class Operator
     {
         var now = Now;
         var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
-        if (about is Job job) about = job with { Spec = [] };
+        if (about is Job job) about = job.Short();
         fact = cache.Note(about.Key, about.Uid, p =>
         {
             var again = p.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
@@ -1663,10 +1666,10 @@ static class Protocol
 
     static Decision WhenPending(Job job, PodView main, DateTimeOffset now) => main switch
     {
+        _ when !job.HasFinalizer && !job.Deleting => new(Act.AddFinalizer), // even where its main pod is there
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
         { Sight: Sight.Unknown } when job.Deleting => new(Act.AskMain),
         _ when job.Deleting => Drop(job, Job.Finalizer), // F5: it never started
-        _ when !job.HasFinalizer => new(Act.AddFinalizer),
         { Pod: { } pod } => Foreign(pod, main, now),
         { Sight: Sight.Refused } => MainEnded(job, main, new(null, $"cannot be created: {main.Words}"), now), // G15
         _ => Create(Act.CreateMain, job, main, now),
@@ -2446,7 +2449,7 @@ sealed record Job : Held
     public JsonElement ReadSpec() =>
         Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
     /// <summary>In bytes, what its maker can make as large as the API server takes it.</summary>
-    public int Size => Spec.Length + Finalizers.Sum(f => 2 * f.Length);
+    public int Size => Spec.Length + Finalizers.Sum(f => 32 + 2 * f.Length);
     /// <summary>Without what may be large; that there are others' finalizers can still be seen.</summary>
     public Job Short() => this with
     {
@@ -2561,6 +2564,9 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
 {
     public Held? ToHeld(DateTimeOffset now) => ToJob();
 
+    /// <summary>Characters of a UID; in owner references, labels and annotations there may be anything.</summary>
+    public const int MostInUid = 64;
+
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
     {
@@ -2570,7 +2576,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;
         var cron = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion }
-            && Names.Valid(o.Name) is not null);
+            && Names.Valid(o.Name) is not null && o.Uid is { Length: > 0 and <= MostInUid });
         var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
@@ -2617,9 +2623,9 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             Version = version,
             JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))
                 ?? (uidOf is not null && name.EndsWith("-main", StringComparison.Ordinal) ? name[..^"-main".Length] : ""),
-            JobUid = uidOf,
+            JobUid = uidOf is null ? null : Text.Cut(uidOf, JobObject.MostInUid), // one that is cut is nobody's
             HasOwner = owner is not null,
-            LostLabels = meta.Labels?.ContainsKey(Labels.Name) is not true,
+            LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(Labels.Name)),
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
             FinalizerCount = meta.Finalizers?.Length ?? 0,
             Created = meta.CreationTimestamp ?? now,

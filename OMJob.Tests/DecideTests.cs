@@ -55,7 +55,8 @@ public sealed class DecideTests
             Pending().Saying("Main pod is blocked: quota"), MainPod(), null,
             "→ Running, main run-main, started -600, saying nothing"),
         ["adopted: upstream's pod has neither finalizer nor uid label"] = new(
-            Fresh(), MainPod().OfUpstream(), null, "→ Running, main run-main, started -600"),
+            Pending(), MainPod().OfUpstream(), null, "→ Running, main run-main, started -600"),
+        ["nor has its OMJob: it is held first"] = new(Fresh(), MainPod().OfUpstream(), null, "AddFinalizer"),
         ["ours by the uid label alone, after orphan deletion"] = new(
             Pending(), MainPod().WithoutOwner(), null, "→ Running, main run-main, started -600"),
         ["ours by the owner reference alone"] = new(

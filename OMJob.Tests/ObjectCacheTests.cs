@@ -320,6 +320,15 @@ public sealed class ObjectCacheTests
         Assert.Equal((false, false), (b.IsWhole, b.IsGone));
     }
 
+    [Fact]
+    public void Many_fewfinalizers_count_as_what_they_take()
+    {
+        var few = Enumerable.Range(0, 500_000).Select(_ => "a/b");
+        cache.Upsert(Large("a", 20));
+        cache.Upsert(Large("b", 0, like: AnOMJob.Running().WithFinalizers([OMJobs.Job.Finalizer, .. few])));
+        Assert.Equal([OMJobs.Job.Finalizer, ""], ((Job)cache.Get(new("data", "b"))!).Finalizers);
+    }
+
     // ----- names that are cut
 
     [Theory, InlineData(true), InlineData(false)]

@@ -114,8 +114,10 @@ sealed class Oracle(World world)
         if (was != job.Phase && job.Finished) CheckEnd(job);
         if (change.After is not null) return;
         job.Gone = true;
-        // Once the main pod was created nothing but its end lets the OMJob go.
-        if (job.Mains > 0 && !job.Finished && !world.WayOut(job.Last))
+        // Once the main pod was created nothing but its end lets the OMJob go; where it was, not where a restored API server
+        // has forgotten that it was held.
+        var held = !job.Restored || change.Before!.Finalizers().Contains(Job.Finalizer);
+        if (job.Mains > 0 && held && !job.Finished && !world.WayOut(job.Last))
             world.Violate($"{what}: it has gone in phase {job.Phase}, without its end");
     }
 
@@ -376,9 +378,10 @@ sealed class Oracle(World world)
         if (JobOf(pod.Last) is not { Gone: false, Finished: false, Restored: false } job) return;
         if (world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
-        // G22; that the OMJob was deleted meanwhile may not have been seen.
+        // G22; that the OMJob was deleted meanwhile may not have been seen, and a process that has just started knows the
+        // server's clock as well only as its first answers were quick.
         var drained = job.Phase == "ExitHandlerRunning" && pod.LostAfter is not null
-            && (MayBeLost(pod) || FirstExit(job) is not null || Attempt(job) > 1);
+            && (latest + Slack > pod.LostAfter || FirstExit(job) is not null || Attempt(job) > 1);
         if (release && !drained && job.Pods.TrueForAll(p => !p.IsMain || p == pod))
             world.Violate($"{name} is let go in phase {job.Phase}");
         if (!release && !job.Deleting && pod.OverSince < world.Ticks - TimeSpan.TicksPerSecond * 10)
