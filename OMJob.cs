@@ -1319,7 +1319,7 @@ sealed partial class Operator
             if (epoch != reply.Epoch) return false;
             if (watch >= 0) Watches[watch].Tell(answer.Version);
             // It is there, and its deletion would be told later than anything so far: then it has been overlooked.
-            var isThere = early is not null && answer is not Pod { LostLabels: true }
+            var isThere = early is not null && answer is not Pod { LostLabels: true, JobName: "" }
                 && Watches[watch].Version is { } now && !Versions.Newer(now, early);
             cache.Upsert(answer, live: reply.Asked, isThere: isThere);
             return true;
