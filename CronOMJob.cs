@@ -406,7 +406,7 @@ sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Sta
             FailedLimit = Spec.Number("failedJobsHistoryLimit") ?? 3,
             HasTemplate = Spec.Get("omJobSpec").OrNothing().ValueKind == JsonValueKind.Object,
             Status = new(Status.Time("lastScheduleTime"), Names.Valid(Status.Text("lastOMJobName")),
-                Status.Text("message") is { } message ? Text.Cut(message, 2000) : null),
+                Status.Text("message", most: 2000)),
         };
     }
 }

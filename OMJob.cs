@@ -1493,7 +1493,13 @@ sealed partial class Operator
         if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
         if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
-        reply = reply with { Epoch = begun, Told = told, Wrote = request.Method != HttpMethod.Get, Asked = Now - took }; // we may have been frozen since: an answer is no younger than that
+        reply = reply with
+        {
+            Epoch = begun,
+            Told = told,
+            Wrote = request.Method != HttpMethod.Get,
+            Asked = Now - took, // we may have been frozen since: an answer is no younger than that
+        };
         var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
         metrics.Count(Metrics.Requests,
             $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
@@ -1940,7 +1946,7 @@ static class Protocol
     /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
     static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
     {
-        Status = job.Status with { Message = JobStatus.AsMainWords(JobStatus.Stopped + why) },
+        Status = job.Status with { Message = Text.Cut(JobStatus.AsMainWords(JobStatus.Stopped + why), 500) },
     };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
@@ -2009,6 +2015,11 @@ static class Names
     public static string? Valid(string? name) =>
         name is { Length: > 0 and <= 253 } && char.IsAsciiLetterOrDigit(name[0]) && char.IsAsciiLetterOrDigit(name[^1])
         && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '.') ? name : null;
+
+    /// <summary>
+    /// A UID, of which owner references, labels and annotations may hold anything. One that is cut is nobody's.
+    /// </summary>
+    public static string? Uid(string? uid) => uid is null ? null : Text.Cut(uid, 64);
 }
 
 /// <summary>What the pods are called and made of.</summary>
@@ -2032,7 +2043,9 @@ static class Pods
 
     public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
 
-    public static string MainName(string job) => Names.Fit(job, Names.MostInPodName, "omjob") + "-main";
+    public static string MainName(string job) => Names.Fit(job, Names.MostInPodName, "omjob") + MainSuffix;
+
+    public const string MainSuffix = "-main";
 
     public static string ExitName(Job job) => job.Status.ExitPodName ?? ExitName(job.Name, 1);
 
@@ -2306,7 +2319,7 @@ sealed record JobStatus(Phase Phase)
             ExitPodName = Names.Valid(status.Text("exitHandlerPodName")),
             StartTime = status.Time("startTime"),
             CompletionTime = status.Time("completionTime"),
-            Message = status.Text("message") is { } message ? Text.Cut(message, 2000) : null,
+            Message = status.Text("message", most: 2000),
             ExitCode = status.Number("mainPodExitCode") is { } code
                 ? (int)Math.Clamp(code, int.MinValue, int.MaxValue) : null,
             MainFinished = (uint)Math.Clamp(status.Get("conditions").Items()
@@ -2558,14 +2571,16 @@ sealed record ObjectMeta(
     string? Name, string? Namespace, string? Uid, string? ResourceVersion, long? Generation,
     DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
     Dictionary<string, string>? Labels, Dictionary<string, string>? Annotations,
-    List<OwnerReference>? OwnerReferences, string[]? Finalizers);
+    List<OwnerReference>? OwnerReferences, string[]? Finalizers)
+{
+    /// <summary>The reference to the owner of that kind that controls it; null: there is none that could be.</summary>
+    public OwnerReference? Controller(Kind kind) => OwnerReferences?.Find(o =>
+        o is { Controller: true, ApiVersion: Job.ApiVersion } && o.Kind == $"{kind}" && Names.Valid(o.Name) is not null);
+}
 
 sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
     public Held? ToHeld(DateTimeOffset now) => ToJob();
-
-    /// <summary>Characters of a UID; in owner references, labels and annotations there may be anything.</summary>
-    public const int MostInUid = 64;
 
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
@@ -2575,8 +2590,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;
-        var cron = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "CronOMJob", ApiVersion: Job.ApiVersion }
-            && Names.Valid(o.Name) is not null && o.Uid is { Length: > 0 and <= MostInUid });
+        var cron = meta.Controller(Kind.CronOMJob);
         var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
@@ -2596,7 +2610,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Generation = meta.Generation ?? 0,
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
-            Cron = cron is null ? null : new(new(ns, cron.Name!, Kind.CronOMJob), cron.Uid),
+            Cron = cron is null ? null : new(new(ns, cron.Name!, Kind.CronOMJob), Names.Uid(cron.Uid)),
         };
     }
 }
@@ -2610,9 +2624,9 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
     {
         if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
             return null;
-        var owner = meta.OwnerReferences?.Find(o => o is { Controller: true, Kind: "OMJob", ApiVersion: Job.ApiVersion }
-            && Names.Valid(o.Name) is not null);
-        var uidOf = owner?.Uid ?? meta.Labels?.GetValueOrDefault(Labels.Uid) ?? meta.Annotations?.GetValueOrDefault(Labels.Uid);
+        var owner = meta.Controller(Kind.OMJob);
+        var uidOf = Names.Uid(owner?.Uid
+            ?? meta.Labels?.GetValueOrDefault(Labels.Uid) ?? meta.Annotations?.GetValueOrDefault(Labels.Uid));
         var main = Status?.ContainerStatuses?.Find(c => c?.Name == "main")?.State;
         var over = Status?.Phase is "Succeeded" or "Failed";
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
@@ -2622,8 +2636,9 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             Uid = uid,
             Version = version,
             JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))
-                ?? (uidOf is not null && name.EndsWith("-main", StringComparison.Ordinal) ? name[..^"-main".Length] : ""),
-            JobUid = uidOf is null ? null : Text.Cut(uidOf, JobObject.MostInUid), // one that is cut is nobody's
+                ?? (uidOf is not null && name.EndsWith(Pods.MainSuffix, StringComparison.Ordinal)
+                    ? name[..^Pods.MainSuffix.Length] : ""),
+            JobUid = uidOf,
             HasOwner = owner is not null,
             LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(Labels.Name)),
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
@@ -2714,6 +2729,8 @@ static class Extensions
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
     public static string? Text(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
+    public static string? Text(this JsonElement json, string name, int most) =>
+        json.Text(name) is { } text ? OMJobs.Text.Cut(text, most) : null;
     public static long? Number(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var n) ? n : null;
     public static DateTimeOffset? Time(this JsonElement json, string name) =>
@@ -2767,7 +2784,7 @@ static class Text
 
     public static string? Pair(string? reason, string? message) =>
         string.IsNullOrEmpty(reason) ? null
-            : Cut(reason, 100) + (string.IsNullOrEmpty(message) ? "" : $": {Cut(message, 300)}");
+            : Cut(reason, 500) + (string.IsNullOrEmpty(message) ? "" : $": {Cut(message, 300)}");
 
     public static string Join(string main, string? handler) =>
         string.IsNullOrEmpty(handler) ? main : Cut($"{Cut(main, 500)}; {handler}");

@@ -819,7 +819,7 @@ public sealed class DecideTests
     public void G7_nor_is_the_reason_why_a_pod_never_started_whatever_the_kubelet_calls_it()
     {
         var pod = MainPod().Waiting(new string('x', 5000));
-        Assert.InRange(Decide(Running().Job, pod, Unknown, 3000).Status!.Message!.Length, 130, 501);
+        Assert.InRange(Decide(Running().Job, pod, Unknown, 3000).Status!.Message!.Length, 400, 501);
     }
 
     [Fact]

@@ -321,11 +321,11 @@ public sealed class ObjectCacheTests
     }
 
     [Fact]
-    public void Many_fewfinalizers_count_as_what_they_take()
+    public void Many_short_finalizers_count_as_what_they_take()
     {
-        var few = Enumerable.Range(0, 500_000).Select(_ => "a/b");
+        var many = Enumerable.Range(0, 500_000).Select(_ => "a/b");
         cache.Upsert(Large("a", 20));
-        cache.Upsert(Large("b", 0, like: AnOMJob.Running().WithFinalizers([OMJobs.Job.Finalizer, .. few])));
+        cache.Upsert(Large("b", 0, like: AnOMJob.Running().WithFinalizers([OMJobs.Job.Finalizer, .. many])));
         Assert.Equal([OMJobs.Job.Finalizer, ""], ((Job)cache.Get(new("data", "b"))!).Finalizers);
     }
 

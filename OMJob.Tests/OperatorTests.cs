@@ -478,12 +478,30 @@ public sealed class OperatorTests
     }
 
     [Fact]
+    public void D6_a_late_main_pod_of_a_gone_OMJob_gives_its_name_free_though_no_watch_tells_of_it()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        var pod = stage.Ask("POST", "/api/v1/namespaces/data/pods", Json.Object($$"""
+            {"apiVersion":"v1","kind":"Pod","metadata":{"name":"run-main","finalizers":["{{OMJobs.Pod.Finalizer}}"],
+             "annotations":{"{{Labels.Uid}}":"of-one-that-is-gone"} },
+             "spec":{"containers":[{"name":"main","image":"i"}]} }
+            """));
+        Assert.True(pod.Ok, pod.Body.Text("message"));
+        stage.Start();
+        stage.Run(60);
+        Assert.Equal("Running", stage.Phase);
+        Assert.NotEqual(pod.Body.Uid(), stage.Pod("run-main")!.Uid());
+    }
+
+    [Fact]
     public void A_history_whose_deletion_conflicts_is_asked_for_less_and_less_often()
     {
         var stage = new Stage { Fault = r => r.Method == HttpMethod.Delete ? Refusal(409, "Conflict", "UID") : null };
         const string group = "/apis/pipelines.openmetadata.org/v1/namespaces/data";
         var cron = stage.Ask("POST", group + "/cronomjobs", Json.Object("""
-            {"apiVersion":"pipelines.openmetadata.org/v1","kind":"CronOMJob","metadata":{"name":"yearly"},"spec":{"schedule":"0 0 1 1 *","suspend":true,"successfulJobsHistoryLimit":0,
+            {"apiVersion":"pipelines.openmetadata.org/v1","kind":"CronOMJob","metadata":{"name":"yearly"},
+             "spec":{"schedule":"0 0 1 1 *","suspend":true,"successfulJobsHistoryLimit":0,
              "omJobSpec":{"mainPodSpec":{"image":"i","serviceAccountName":"default","command":["main"]} } } }
             """));
         Assert.True(cron.Ok, cron.Body.Text("message"));

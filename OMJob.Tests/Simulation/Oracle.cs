@@ -373,8 +373,7 @@ sealed class Oracle(World world)
     public void SeeRemoval(string uid, bool release)
     {
         if (world.Now > latest) latest = world.Now;
-        if (pods.GetValueOrDefault(uid) is not { IsMain: true, Gone: false, Stray: false } pod) return;
-        var name = pod.Name;
+        if (pods.GetValueOrDefault(uid) is not { IsMain: true, Gone: false, Stray: false, Name: var name } pod) return;
         if (JobOf(pod.Last) is not { Gone: false, Finished: false, Restored: false } job) return;
         if (world.WayOut(job.Last)) return;
         if (pod.Last.At("metadata", "deletionTimestamp") is not null && !release) return;
