@@ -49,6 +49,8 @@ sealed class PodRecord(JsonObject pod, bool main, Hosted hosted)
     public bool Forgotten { get; set; }
     /// <summary>World.Ticks at the first of them.</summary>
     public long? OverSince { get; set; }
+    /// <summary>An exit pod whose success was not known when the next attempt began: that one counts from then on.</summary>
+    public bool Overtaken { get; set; }
     /// <summary>When the phase was first over while main was said to run.</summary>
     public DateTimeOffset? PhaseOver { get; set; }
     public DateTimeOffset? LostAfter { get; set; }
@@ -254,12 +256,15 @@ sealed class Oracle(World world)
         if (told != ("pipelineStatus", job.Code == 0 ? "success" : "failed"))
             world.Violate($"{exit.Name()} was told {told} for an exit code of {job.Code}");
         // G12: another attempt only after the one before has failed, or may have.
-        var fine = job.Pods.Find(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
+        foreach (var fine in job.Pods.Where(p => !p.IsMain && !p.Gone && !p.Stray && Judge(p.Last) == 0
             && p is { Hosted.Stopped: false, ShownStopping: false }
             && JobOf(p.Last) == job // one that lost owner and labels, both, is nobody's
             && latest + Slack < p.Created + world.Clocks.ExitHandlerDeadline // then it may not have been seen yet
-            && !MayBeUnknown(p.OverSince));
-        if (fine is not null) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
+            && !p.Overtaken))
+        {
+            fine.Overtaken = MayBeUnknown(fine.OverSince);
+            if (!fine.Overtaken) world.Violate($"{exit.Name()} was created although {fine.Name} had succeeded");
+        }
         var other = job.Pods.Find(p => !p.IsMain && !p.Gone && p.Name == exit.Name());
         if (other is not null) world.Violate($"two pods are called {exit.Name()}");
     }
