@@ -270,8 +270,8 @@ sealed record Progress
     public int Vanished { get; init; }
     /// <summary>No pod is created before then (server's time).</summary>
     public DateTimeOffset RetryAt { get; init; }
-    /// <summary>The pod that admission leaves invalid: for how long (ticks), and when it was last tried so (timestamp;
-    /// 0: something else came between, which does not count).</summary>
+    /// <summary>The pod that admission leaves invalid: for how long (ticks), and the last answer that said so
+    /// (timestamp; 0: something else came between, which does not count).</summary>
     public (string Pod, long Ticks, long Last)? Invalid { get; init; }
     /// <summary>How often labels were put back; many where they do not stay.</summary>
     public int Relabelled { get; init; }
@@ -1186,15 +1186,16 @@ sealed partial class Operator
 
     /// <summary>
     /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given up
-    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. Sent:
-    /// when it was tried (timestamp), however late we come to look at the answer.
+    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. What
+    /// counts is the time from an answer to when the next try was sent (timestamp): no request's own.
     /// </summary>
     bool IsInvalidForGood(Key key, Job job, string name, bool main, long sent)
     {
+        var now = time.GetTimestamp();
         var (_, ticks, _) = cache.Note(key, job.Uid, p => p with
         {
             Invalid = p.Invalid is { } invalid && invalid.Pod == name
-                ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : sent - invalid.Last), sent) : (name, 0, sent),
+                ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : sent - invalid.Last), now) : (name, 0, now),
         }).Invalid!.Value;
         var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
             : clocks.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : clocks.ExitHandlerDeadline;
@@ -1359,6 +1360,7 @@ sealed partial class Operator
     async Task TakePod(Key key, Job? job, Pod pod, Reply reply, CancellationToken stop)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
+        if (answer?.Uid == pod.Uid) NoteStopped(key, answer);
         if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply, stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)
         {

@@ -49,6 +49,28 @@ public sealed class OperatorTests
         Assert.NotNull(stage.Pod("run-exit"));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(5)]
+    [InlineData(8)]
+    public void G15_what_a_refusal_takes_on_its_way_is_no_time_of_refusal(int seconds)
+    {
+        var (stage, first) = (new Stage(), true);
+        stage.Fault = r =>
+        {
+            if (!IsCreation(r, "-main")) return null;
+            if (first) stage.Run(seconds);
+            first = false;
+            return Invalid();
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(120);
+        Assert.InRange(Wrote(stage, "ExitHandlerRunning")!.Value - seconds, 60, 90);
+    }
+
     [Fact]
     public void G15_a_main_pod_that_becomes_valid_runs_and_nothing_more_is_said_of_what_blocked_it()
     {
@@ -410,6 +432,30 @@ public sealed class OperatorTests
         stage.Run(40);
         Assert.Contains(SetBack, stage.Logged);
         Assert.StartsWith("Main pod was stopped (exit code 0 afterwards)", stage.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void G21_an_answer_that_shows_a_pod_being_stopped_counts_also_where_its_labels_do_not_stay()
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Fault = r =>
+        {
+            if (IsPatch(r, "/run-main")) return new(200, stage.Pod("run-main")!.Bytes());
+            if (r.Method != HttpMethod.Delete) return null;
+            var deleted = stage.Ask("DELETE", r.Path).Bytes(); // all that shows it running while it is being deleted
+            stage.Say("run-main", exited: 0, at: Moment.Now.AddSeconds(-30)); // its node's clock is behind
+            return new(200, deleted);
+        };
+        stage.Start();
+        stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main",
+            Json.Object($$"""{"metadata":{"labels":{"{{Labels.Name}}":null} } }"""));
+        stage.Say("run-main", exited: null);
+        stage.PatchJob(Json.Object($$"""{"message":"{{JobStatus.Stopped}}did not start within 1h"}"""));
+        stage.Run(60);
+        Assert.Equal("ExitHandlerRunning", stage.Phase);
+        Assert.Equal("failed", stage.Pod("run-exit").Items("spec", "containers").Single().Items("env")
+            .Single(e => e.Text("name") == "pipelineStatus").Text("value"));
     }
 
     [Fact]

@@ -190,14 +190,14 @@ sealed class Stage : ILogger
         .Select(e => $"{e.Text("type")} {e.Text("action")}: {e.Text("message")}")];
 
     /// <summary>The pod's container main runs, or has exited.</summary>
-    public void Say(string pod, int? exited)
+    public void Say(string pod, int? exited, DateTimeOffset? at = null)
     {
         var path = "/api/v1/namespaces/data/pods/" + pod;
         Ask("POST", path + "/binding", Json.Object($$"""
             {"metadata":{"name":"{{pod}}"},"target":{"kind":"Node","name":"node"} }
             """));
         var state = exited is { } code
-            ? $$"""{"terminated":{"exitCode":{{code}},"finishedAt":"{{Json.Time(store.Now)}}"} }"""
+            ? $$"""{"terminated":{"exitCode":{{code}},"finishedAt":"{{Json.Time(at ?? store.Now)}}"} }"""
             : """{"running":{}}""";
         Assert.True(Ask("PATCH", path + "/status", Json.Object($$"""
             {"status":{"phase":"{{(exited is null ? "Running" : exited == 0 ? "Succeeded" : "Failed")}}",
