@@ -226,9 +226,9 @@ sealed class Oracle(World world)
         if (JobOf(pod) is not { } job) return;
         var main = pod.Name() == $"{job.Name}-main"; // a policy may have taken the labels
         // D6: a creation that came minutes late is not decided any more. Nor, with two operators, is that of a main pod
-        // whose OMJob is let go as one that had not started, or just now ended as one that can have none.
+        // whose OMJob is let go as one that had not started, or whose run was ended by another one just now.
         var late = world.ServingLate;
-        var stray = late || (main && job.Deleting) || (main && job.Mains == 0 && MayBeUnknown(job.MainOverSince));
+        var stray = late || (main && job.Deleting) || (main && MayBeUnknown(job.MainOverSince));
         var record = pods[pod.Uid()] = new PodRecord(pod, main, world.Nodes[pod.Uid()])
         {
             Stray = stray, Unasked = late && job.Last.Text("status", "exitHandlerPodName") != pod.Name(),
