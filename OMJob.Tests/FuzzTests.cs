@@ -97,9 +97,9 @@ public sealed class FuzzTests
             await using var loop = new Loop
             {
                 Resource = resource,
-                // Whatever these have for a version: whoever looks if versions went back is told that they did not.
+                // Whatever these have for a version, up to 5,000 characters: whoever looks if versions went back is told that they did not.
                 Always = request => request.Path.EndsWith("limit=1", StringComparison.Ordinal)
-                    ? new(200, Encoding.UTF8.GetBytes($$"""{"metadata":{"resourceVersion":"{{new string('9', 99)}}"} }"""))
+                    ? new(200, Encoding.UTF8.GetBytes($$"""{"metadata":{"resourceVersion":"{{new string('9', 6000)}}"} }"""))
                     : null,
                 OnList = [_ => new(200, Hostile.List(given.Item1, resource == "omjobs" ? Object("listed", 5) : null))],
                 OnWatch =
