@@ -37,6 +37,7 @@ public class LifetimeTests(Cluster cluster) : ClusterTest(cluster)
         await Ns.PodPhase("handling-exit", "Running");
         var path = $"{Paths.Namespaces}/{Ns.Name}";
         await Ns.Api.Delete(path);
-        await Eventually.True("the namespace is gone", async () => await Ns.Api.Find(path) is null, seconds: 30);
+        // Its controller has the namespaces of other tests to delete, too.
+        await Eventually.True("the namespace is gone", async () => await Ns.Api.Find(path) is null, seconds: 120);
     }
 }
