@@ -24,7 +24,7 @@ sealed class Schema
     readonly CSharpCompilation original;
     readonly SyntaxTree source;
 
-    /// <param name="path">The source file whose class is to be changed; those beside it belong to it.</param>
+    /// <param name="path">The source file whose class is to be changed; those beside and below it belong to it.</param>
     /// <param name="build">Where what the build generates is: global usings and the assembly's attributes.</param>
     /// <param name="output">Where the assemblies are that it refers to.</param>
     public Schema(string path, string build, string output)
@@ -35,7 +35,7 @@ sealed class Schema
         original = CSharpCompilation.Create("omjob-operator",
             [
                 source, CSharpSyntaxTree.ParseText(Switch, options),
-                .. Directory.GetFiles(Path.GetDirectoryName(path)!, "*.cs").Where(p => p != path).Select(Parse),
+                .. Sources(Path.GetDirectoryName(path)!).Where(p => p != path).Select(Parse),
                 .. Directory.GetFiles(build, "*.cs").Select(Parse),
             ],
             references.Select(f => MetadataReference.CreateFromFile(f)),
@@ -119,6 +119,9 @@ sealed class Schema
         FieldDeclarationSyntax { Declaration.Variables: [var only] } => only.Identifier.Text,
         _ => "", // stays as it is
     };
+
+    static IEnumerable<string> Sources(string root) => ((string[])["", "Model", "Kube"])
+        .SelectMany(folder => Directory.GetFiles(Path.Combine(root, folder), "*.cs"));
 
     SyntaxTree Parse(string path) => CSharpSyntaxTree.ParseText(File.ReadAllText(path), options, path, Encoding.UTF8);
 

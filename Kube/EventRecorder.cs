@@ -1,0 +1,13 @@
+// Events.
+
+namespace OMJobs;
+
+/// <summary>Something worth an event; what Tell adds makes it one.</summary>
+sealed record Fact(string Action, string Message, bool Warning = false)
+{
+    public Held? About { get; init; }
+    public string Name { get; init; } = "";
+    public int Count { get; init; }
+    public DateTimeOffset First { get; init; }
+    public DateTimeOffset Last { get; init; }
+}

@@ -1,0 +1,74 @@
+// Objects of any kind, as the API server sends them and as the cache keeps them.
+
+namespace OMJobs;
+
+enum Kind { OMJob, Pod, CronOMJob }
+
+/// <summary>An object's namespace, name and kind; those of OMJobs and CronOMJobs are what the queue holds.</summary>
+readonly record struct Key(string Namespace, string Name, Kind Kind = Kind.OMJob);
+
+/// <summary>An object in the cache.</summary>
+abstract record Held
+{
+    public required Key Key { get; init; }
+    public required string Uid { get; init; }
+    /// <summary>Its resourceVersion.</summary>
+    public required string Version { get; init; }
+    public string Namespace => Key.Namespace;
+    public string Name => Key.Name;
+    /// <summary>Of a pod the key of its OMJob; null for what has a key of its own in the queue.</summary>
+    public Key? Home { get; init; }
+    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
+    public Owner? Cron { get; init; }
+    /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
+    public virtual bool IsGone => false;
+    /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
+    public virtual Held After(Held? before, DateTimeOffset? live) => this;
+}
+
+/// <summary>What was seen deleted since its key was last taken.</summary>
+sealed record Tombstone : Held;
+
+// The objects as the API server sends them.
+
+interface IApiObject
+{
+    ObjectMeta? Metadata { get; }
+    /// <summary>What we hold of it; null where it is no whole object.</summary>
+    Held? ToHeld(DateTimeOffset now);
+}
+
+interface IWatchEvent
+{
+    string? Type { get; }
+    IApiObject? Object { get; }
+}
+
+sealed record WatchEvent<T>(string? Type, T? Object) : IWatchEvent where T : class
+{
+    IApiObject? IWatchEvent.Object => Object as IApiObject;
+}
+
+sealed record ListMeta(string? ResourceVersion, string? Continue);
+sealed record OwnerReference(string? ApiVersion, string? Kind, string? Name, string? Uid, bool? Controller);
+sealed record StatusObject(string? Reason, string? Message, int? Code, StatusDetails? Details);
+sealed record StatusDetails(string? Name, string? Kind, List<StatusCause>? Causes, int? RetryAfterSeconds);
+sealed record StatusCause(string? Reason, string? Message, string? Field);
+
+sealed record ObjectMeta(
+    string? Name, string? Namespace, string? Uid, string? ResourceVersion, long? Generation,
+    DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
+    Dictionary<string, string>? Labels, Dictionary<string, string>? Annotations,
+    List<OwnerReference>? OwnerReferences, string[]? Finalizers)
+{
+    /// <summary>The reference to the owner of that kind that controls it; null: there is none that could be.</summary>
+    public OwnerReference? Controller(Kind kind) => OwnerReferences?.Find(o =>
+        o is { Controller: true, ApiVersion: Job.ApiVersion } && o.Kind == $"{kind}" && Names.Valid(o.Name) is not null);
+}
+
+static class Versions
+{
+    /// <summary>Resource versions are numbers that grow (KEP-5504).</summary>
+    public static bool Newer(string one, string other) =>
+        one.Length != other.Length ? one.Length > other.Length : string.CompareOrdinal(one, other) > 0;
+}

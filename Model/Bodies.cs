@@ -1,0 +1,92 @@
+// Where requests go, and what they carry.
+
+using System.Text.Json.Nodes;
+
+namespace OMJobs;
+
+static class Paths
+{
+    const string Group = "/apis/" + Job.ApiVersion;
+    static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
+    public static string All(string ns, string resource) =>
+        (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
+    public static string Of(Key key) => $"{All(key.Namespace, $"{key.Kind}s".ToLowerInvariant())}/{key.Name}";
+    public static string Events(string ns) => $"/api/v1{In(ns)}/events";
+
+    /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6).</summary>
+    public static Request CreatePod(string ns, byte[] pod, string parameters = "") =>
+        new(HttpMethod.Post, $"{All(ns, "pods")}?timeout=10s{parameters}", pod);
+}
+
+/// <summary>The bodies of our requests.</summary>
+static class Bodies
+{
+    static readonly string Host = Environment.MachineName; // asks the system each time
+
+    /// <summary>A patch of one metadata field, refused for another UID (422) or, if given, version (409).</summary>
+    public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
+    {
+        var meta = new JsonObject { ["uid"] = uid };
+        if (version is not null) meta["resourceVersion"] = version;
+        meta.Add(field);
+        return new JsonObject { ["metadata"] = meta }.Bytes();
+    }
+
+    public static byte[] Finalizers(Job job, IEnumerable<string> finalizers) =>
+        Metadata(job.Uid, job.Version, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
+
+    /// <summary>Needs no resourceVersion: it takes what is ours out of the list, and the UID guards the pod.</summary>
+    public static byte[] DropFinalizer(Pod pod) =>
+        Metadata(pod.Uid, null, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
+
+    public static byte[] Status(Job job, JobStatus status, DateTimeOffset now) => new JsonObject
+    {
+        ["metadata"] = new JsonObject { ["resourceVersion"] = job.Version },
+        ["status"] = new JsonObject
+        {
+            ["phase"] = status.Phase.ToString(),
+            ["mainPodName"] = status.MainPodName,
+            ["exitHandlerPodName"] = status.ExitPodName,
+            ["startTime"] = Text.Time(status.StartTime),
+            ["completionTime"] = Text.Time(status.CompletionTime),
+            ["message"] = status.Message,
+            ["mainPodExitCode"] = status.ExitCode,
+            ["observedGeneration"] = job.Generation,
+            ["conditions"] = Conditions.Of(job, status, now),
+        },
+    }.Bytes();
+
+    public static byte[] Delete(string uid, string? version)
+    {
+        var preconditions = new JsonObject { ["uid"] = uid };
+        if (version is not null) preconditions["resourceVersion"] = version;
+        return new JsonObject { ["propagationPolicy"] = "Background", ["preconditions"] = preconditions }.Bytes();
+    }
+
+    public static byte[] Event(Fact fact, Held about) => new JsonObject
+    {
+        ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = about.Namespace },
+        ["involvedObject"] = new JsonObject
+        {
+            ["apiVersion"] = Job.ApiVersion,
+            ["kind"] = about.Key.Kind.ToString(),
+            ["namespace"] = about.Namespace,
+            ["name"] = about.Name,
+            ["uid"] = about.Uid,
+            ["resourceVersion"] = about.Version,
+        },
+        ["reason"] = "OMJobOperator",
+        ["action"] = fact.Action,
+        ["message"] = fact.Message,
+        ["type"] = fact.Warning ? "Warning" : "Normal",
+        ["count"] = fact.Count,
+        ["firstTimestamp"] = Text.Time(fact.First),
+        ["lastTimestamp"] = Text.Time(fact.Last),
+        ["source"] = new JsonObject { ["component"] = "omjob-operator" },
+        ["reportingComponent"] = "omjob-operator",
+        ["reportingInstance"] = Host,
+    }.Bytes();
+
+    public static byte[] EventCount(Fact fact) =>
+        new JsonObject { ["count"] = fact.Count, ["lastTimestamp"] = Text.Time(fact.Last) }.Bytes();
+}

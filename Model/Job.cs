@@ -1,0 +1,138 @@
+// An OMJob: as the API server sends it, and as much of it as is kept.
+
+using System.Runtime.InteropServices;
+using System.Text.Json;
+
+namespace OMJobs;
+
+enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
+
+/// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
+sealed record Job : Held
+{
+    public const string ApiVersion = "pipelines.openmetadata.org/v1";
+    public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
+    public const string Foreground = "foregroundDeletion", Orphan = "orphan";
+
+    public DateTimeOffset Created { get; init; }
+    public bool Deleting { get; init; }
+    public string[] Finalizers { get; init; } = [];
+    public JobStatus Status { get; init; } = new(Phase.Pending);
+    /// <summary>The spec as JSON text; empty once it has finished.</summary>
+    public byte[] Spec { get; init; } = [];
+    /// <summary>Else there was no room for its spec and others' finalizers: ask for it.</summary>
+    public bool IsWhole { get; init; } = true;
+    public bool HasExitSpec { get; init; }
+    public TimeSpan Ttl { get; init; }
+    public int? BackoffLimit { get; init; }
+    /// <summary>Of the spec; 0: unknown.</summary>
+    public long Generation { get; init; }
+    public string? Pipeline { get; init; }
+    public string? RunId { get; init; }
+    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
+    public DateTimeOffset? SeenLive { get; init; }
+    /// <summary>A write of ours met a newer version than this one.</summary>
+    public bool Stale { get; init; }
+    /// <summary>Since its deletion the namespace was found to be staying.</summary>
+    public bool NamespaceAsked { get; init; }
+    /// <summary>G20: it was deleted with orphan propagation, its pods are to stay.</summary>
+    public bool Orphaning { get; init; }
+
+    public bool HasFinalizer => Finalizers.Contains(Finalizer);
+    /// <summary>It is over, and nothing of ours holds it.</summary>
+    public bool IsLetGo => Status.Phase.IsFinished() && !HasFinalizer;
+    /// <summary>Reads the spec anew each time.</summary>
+    public JsonElement ReadSpec() =>
+        Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
+    /// <summary>In bytes, what its maker can make as large as the API server takes it.</summary>
+    public int Size => Spec.Length + Finalizers.Sum(f => 32 + 2 * f.Length);
+    /// <summary>Without what may be large; that there are others' finalizers can still be seen.</summary>
+    public Job Short() => this with
+    {
+        Spec = [],
+        Finalizers = [.. Finalizers.Select(f => f is Finalizer or Foreground or Orphan ? f : "").Distinct()],
+        IsWhole = false,
+    };
+    public override bool IsGone => Deleting && Finalizers.Length == 0;
+    /// <summary>Newer than what was seen live is as good as live.</summary>
+    public override Held After(Held? before, DateTimeOffset? live) =>
+        this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
+}
+
+sealed record Owner(Key Key, string? Uid);
+
+/// <summary>A finished OMJob of which nothing is held any more, as little of it as its TTL and its schedule need.</summary>
+sealed record Retained : Held
+{
+    public Phase Phase { get; init; }
+    public bool Deleting { get; init; }
+    public long Ended { get; init; } // seconds of the epoch; 0: unknown
+    public uint Ttl { get; init; } // seconds
+    /// <summary>Null: the first attempt's.</summary>
+    public string? ExitPodName { get; init; }
+
+    public static Retained Of(Job job) => new()
+    {
+        Key = job.Key,
+        Uid = job.Uid,
+        Version = job.Version,
+        Cron = job.Cron,
+        Phase = job.Status.Phase,
+        Deleting = job.Deleting,
+        Ended = job.Status.CompletionTime?.ToUnixTimeSeconds() ?? 0,
+        Ttl = (uint)job.Ttl.TotalSeconds,
+        ExitPodName = job.Status.ExitPodName == Pods.ExitName(job.Name, 1) ? null : job.Status.ExitPodName,
+    };
+
+    public Job ToJob() => new()
+    {
+        Key = Key,
+        Uid = Uid,
+        Version = Version,
+        Cron = Cron,
+        Deleting = Deleting,
+        Ttl = TimeSpan.FromSeconds(Ttl),
+        Status = new(Phase)
+        {
+            CompletionTime = Ended == 0 ? null : DateTimeOffset.FromUnixTimeSeconds(Ended),
+            ExitPodName = ExitPodName ?? Pods.ExitName(Name, 1),
+        },
+    };
+}
+
+sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
+{
+    public Held? ToHeld(DateTimeOffset now) => ToJob();
+
+    /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
+    public Job? ToJob()
+    {
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
+            return null;
+        var status = JobStatus.Read(Status);
+        var finished = status.Phase.IsFinished();
+        var end = status.CompletionTime ?? meta.CreationTimestamp;
+        var cron = meta.Controller(Kind.CronOMJob);
+        var finalizers = meta.Finalizers ?? [];
+        if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
+        return new()
+        {
+            Key = new(ns, name),
+            Uid = uid,
+            Version = version,
+            Created = meta.CreationTimestamp ?? default,
+            Deleting = meta.DeletionTimestamp is not null,
+            Finalizers = finalizers,
+            Status = status,
+            Spec = finished || Spec.ValueKind == JsonValueKind.Undefined
+                ? [] : JsonMarshal.GetRawUtf8Value(Spec).ToArray(),
+            HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
+            Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
+            BackoffLimit = Spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null,
+            Generation = meta.Generation ?? 0,
+            Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
+            RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
+            Cron = cron is null ? null : new(new(ns, cron.Name!, Kind.CronOMJob), Names.Uid(cron.Uid)),
+        };
+    }
+}

@@ -1,0 +1,33 @@
+// How the objects are read.
+
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace OMJobs;
+
+/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
+[JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = MostDepth, Converters = [typeof(ApiTime)])]
+[JsonSerializable(typeof(ListMeta))]
+[JsonSerializable(typeof(WatchEvent<JobObject>))]
+[JsonSerializable(typeof(WatchEvent<PodObject>))]
+[JsonSerializable(typeof(WatchEvent<CronObject>))]
+[JsonSerializable(typeof(WatchEvent<StatusObject>))]
+sealed partial class Json : JsonSerializerContext
+{
+    public const int MostDepth = 11_000;
+
+    /// <summary>The pods' security context where the OMJob gives none; Pod Security "restricted" admits it.</summary>
+    public static readonly JsonElement DefaultSecurity = Parse("""
+        {"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000,
+         "seccompProfile":{"type":"RuntimeDefault"}}
+        """);
+    public static readonly JsonElement DefaultContainerSecurity =
+        Parse("""{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":false,"capabilities":{"drop":["ALL"]}}""");
+
+    static JsonElement Parse(string json)
+    {
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.Clone();
+    }
+}

@@ -1,0 +1,231 @@
+// What the pods of an OMJob are called and made of.
+
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace OMJobs;
+
+enum PodType { Main, ExitHandler }
+
+static class Labels
+{
+    const string Prefix = "omjob.pipelines.openmetadata.org/";
+    public const string Job = "omjob", Name = Prefix + "name", Type = Prefix + "pod-type", Uid = Prefix + "uid";
+    public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline",
+        RunId = "app.kubernetes.io/run-id";
+    public const string Main = "main", ExitHandler = "exit-handler";
+}
+
+/// <summary>Names that must fit, and label values that must be valid (CONTRACT section 5 and 2).</summary>
+static class Names
+{
+    /// <summary>Characters of an OMJob's name in its main pod's name.</summary>
+    public const int MostInPodName = 58;
+
+    /// <summary>A name of up to <paramref name="max"/> characters; a longer one ends in a hash of the whole.</summary>
+    public static string Fit(string name, int max, string fallback)
+    {
+        if (name.Length == 0) name = fallback;
+        if (name.Length <= max) return name;
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))[..Math.Min(6, max)];
+        var prefix = name[..Math.Max(0, max - 7)];
+        while (prefix.Length > 0 && !char.IsAsciiLetterLower(prefix[^1]) && !char.IsAsciiDigit(prefix[^1]))
+            prefix = prefix[..^1];
+        return prefix.Length == 0 ? hash : $"{prefix}-{hash}";
+    }
+
+    /// <summary>A valid label value; empty where nothing is left.</summary>
+    public static string LabelValue(string value)
+    {
+        var valid = string.Concat(value.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-'))
+            .Trim('-', '_', '.');
+        return valid.Length == 0 ? "" : Fit(valid, 63, "");
+    }
+
+    /// <summary>The name, if an object can have it; else null: in a path it might lead elsewhere.</summary>
+    public static string? Valid(string? name) =>
+        name is { Length: > 0 and <= 253 } && char.IsAsciiLetterOrDigit(name[0]) && char.IsAsciiLetterOrDigit(name[^1])
+        && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '.') ? name : null;
+
+    /// <summary>
+    /// A UID, of which owner references, labels and annotations may hold anything. One that is cut is nobody's.
+    /// </summary>
+    public static string? Uid(string? uid) => uid is null ? null : Text.Cut(uid, 64);
+}
+
+/// <summary>What the pods are called and made of.</summary>
+static class Pods
+{
+    /// <summary>The container's fields of our pod spec; all others but labels and annotations are the pod's.</summary>
+    static readonly HashSet<string> OfContainer =
+    [
+        "image", "imagePullPolicy", "command", "args", "workingDir", "envFrom", "resources", "volumeMounts",
+        "volumeDevices", "ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe",
+        "stdin", "stdinOnce", "tty", "resizePolicy",
+        "terminationMessagePath", "terminationMessagePolicy",
+    ];
+
+    /// <summary>Fields that are set here whatever the spec says.</summary>
+    static readonly HashSet<string> Own =
+    [
+        "labels", "annotations", "containers", "restartPolicy", "securityContext", "containerSecurityContext",
+        "serviceAccountName", "imagePullSecrets", "env",
+    ];
+
+    public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
+
+    public static string MainName(string job) => Names.Fit(job, Names.MostInPodName, "omjob") + MainSuffix;
+
+    public const string MainSuffix = "-main";
+
+    public static string ExitName(Job job) => job.Status.ExitPodName ?? ExitName(job.Name, 1);
+
+    public static string ExitName(string job, int attempt)
+    {
+        var suffix = attempt == 1 ? "-exit" : $"-exit-{attempt}";
+        return Names.Fit(job, 63 - suffix.Length, "omjob") + suffix;
+    }
+
+    /// <summary>The number in the exit pod's name in status, from 1. Pods of others' may have taken names (H9).</summary>
+    public static int Number(Job job)
+    {
+        var name = job.Status.ExitPodName ?? "";
+        var number = name[(name.LastIndexOf('-') + 1)..];
+        return int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+            && n > 1 && name == ExitName(job.Name, n) ? n : 1;
+    }
+
+    /// <summary>
+    /// How many attempts of the exit handler have run, none of them well, before the one that is named. Told by the
+    /// message, which every CRD keeps: by the pod's name it may be less, for others' pods may have had names (H9). Where
+    /// the message does not tell, one less than the name says: rather an attempt more.
+    /// </summary>
+    public static int Ran(Job job)
+    {
+        var before = Number(job) - 1;
+        var words = job.Status.HandlerWords.Split(' ', 3);
+        if (words is not ["attempt", var number, var rest]
+            || !int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var told))
+            return Math.Max(0, before - 1);
+        var due = rest.StartsWith(JobStatus.IsRenamed, StringComparison.Ordinal)
+            || rest.StartsWith(JobStatus.IsBlocked, StringComparison.Ordinal);
+        return Math.Clamp(due ? told - 1 : told, 0, before);
+    }
+
+    /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
+    public static byte[] Build(Job job, PodType type)
+    {
+        var exit = type == PodType.ExitHandler;
+        var given = job.ReadSpec();
+        var main = given.Get("mainPodSpec");
+        var own = exit ? given.Get("exitHandlerSpec") : main;
+        JsonElement Inherited(string name) =>
+            own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
+            ? itself : main.Get(name).OrNothing();
+        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked
+            ? asked : Json.DefaultSecurity;
+        var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
+        var spec = new JsonObject { ["restartPolicy"] = "Never" };
+        foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
+            (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
+        foreach (var initial in (spec["initContainers"] as JsonArray ?? []).OfType<JsonObject>())
+            initial["securityContext"] ??= ContainerSecurity(default, security); // else "restricted" refuses the pod
+        container["env"] = Env(job, exit, own.Get("env"));
+        container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
+        spec.Give("serviceAccountName", Inherited("serviceAccountName"));
+        spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
+        spec.Give("securityContext", security);
+        if (!exit) spec.Give("activeDeadlineSeconds", given.Get("activeDeadlineSeconds")); // H6: main only
+        spec["containers"] = new JsonArray(container);
+        var meta = new JsonObject
+        {
+            ["name"] = exit ? ExitName(job) : MainName(job),
+            ["namespace"] = job.Namespace,
+            ["labels"] = LabelsOf(job, exit, own),
+        };
+        // A policy may take labels, an orphaning owner references: then this tells whose it is.
+        var notes = own.Get("annotations").ValueKind == JsonValueKind.Object
+            ? JsonObject.Create(own.Get("annotations"))! : [];
+        notes[Labels.Uid] = job.Uid;
+        meta["annotations"] = notes;
+        // G20: the collector would take a pod that names an owner which is orphaning its pods.
+        if (!job.Orphaning) meta["ownerReferences"] = new JsonArray(Owner(job));
+        if (!exit) meta["finalizers"] = new JsonArray(Pod.Finalizer);
+        return new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = meta, ["spec"] = spec }.Bytes();
+    }
+
+    /// <summary>The spec's, else ours, with the pod's users.</summary>
+    static JsonObject ContainerSecurity(JsonElement given, JsonElement ofPod)
+    {
+        var context = new JsonObject();
+        foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
+        foreach (var field in Json.DefaultContainerSecurity.Fields().Concat(given.Fields()))
+            context.Give(field.Name, field.Value);
+        return context;
+    }
+
+    /// <summary>The spec's env without empty valueFrom; the exit handler is told the outcome, last.</summary>
+    static JsonArray Env(Job job, bool exit, JsonElement given)
+    {
+        var env = new JsonArray();
+        foreach (var item in given.Items().Where(i => !exit || i.Text("name") != "pipelineStatus"))
+        {
+            var node = item.Node();
+            if (node is JsonObject variable && variable["valueFrom"] is JsonObject { Count: 0 })
+                variable.Remove("valueFrom");
+            env.Add(node);
+        }
+        var outcome = job.Status.ExitCode == 0 ? "success" : "failed";
+        if (exit) env.Add((JsonNode)new JsonObject { ["name"] = "pipelineStatus", ["value"] = outcome });
+        return env;
+    }
+
+    /// <summary>
+    /// blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground deletion
+    /// take the exit pod.
+    /// </summary>
+    public static JsonObject Owner(Held owner) => new()
+    {
+        ["apiVersion"] = Job.ApiVersion,
+        ["kind"] = owner.Key.Kind.ToString(),
+        ["name"] = owner.Name,
+        ["uid"] = owner.Uid,
+        ["controller"] = true,
+        ["blockOwnerDeletion"] = false,
+    };
+
+    /// <summary>Ours, then the spec's, then those by which pods are found, which no spec overrides.</summary>
+    static JsonObject LabelsOf(Job job, bool exit, JsonElement spec)
+    {
+        var labels = new JsonObject();
+        void Set(string key, string? value)
+        {
+            if (Names.LabelValue(value ?? "") is { Length: > 0 } valid) labels[key] = valid;
+            else labels.Remove(key);
+        }
+        Set("app.kubernetes.io/name", "openmetadata");
+        Set("app.kubernetes.io/managed-by", "omjob-operator");
+        Set(Labels.Component, "ingestion");
+        Set(Labels.Pipeline, job.Pipeline);
+        Set(Labels.RunId, job.RunId);
+        foreach (var label in spec.Get("labels").Fields()) Set(label.Name, label.Value.ToString());
+        if (exit) Set(Labels.Component, Labels.ExitHandler);
+        foreach (var (key, value) in OwnLabels(job, exit)) Set(key, value);
+        return labels;
+    }
+
+    static (string, string)[] OwnLabels(Job job, bool exit) =>
+        [(Labels.Job, job.Name), (Labels.Name, job.Name),
+            (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
+
+    /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
+    public static byte[] LabelPatch(Job job, Pod pod)
+    {
+        var labels = new JsonObject();
+        foreach (var (key, value) in OwnLabels(job, pod.Name != MainName(job))) labels[key] = Names.LabelValue(value);
+        return Bodies.Metadata(pod.Uid, null, new("labels", labels));
+    }
+}

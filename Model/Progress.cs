@@ -1,0 +1,43 @@
+// What a process remembers beside the objects.
+
+namespace OMJobs;
+
+/// <summary>
+/// What a process remembers of a run or a schedule beside its state. It is lost with the process, which only makes
+/// waits longer. Counts are in a row; the default is as if nothing had happened.
+/// </summary>
+sealed record Progress
+{
+    public static readonly Progress None = new();
+    /// <summary>Requests that failed.</summary>
+    public int Failures { get; init; }
+    /// <summary>Refusals of a pod's or a run's creation.</summary>
+    public int Refusals { get; init; }
+    /// <summary>Exit pods that vanished (G17).</summary>
+    public int Vanished { get; init; }
+    /// <summary>No pod is created before then (server's time).</summary>
+    public DateTimeOffset RetryAt { get; init; }
+    /// <summary>The pod that admission leaves invalid: for how long (ticks), and the last answer that said so
+    /// (timestamp; 0: something else came between, which does not count).</summary>
+    public (string Pod, long Ticks, long Last)? Invalid { get; init; }
+    /// <summary>How often labels were put back; many where they do not stay.</summary>
+    public int Relabelled { get; init; }
+    /// <summary>When to ask for the pods whose labels do not stay (server's time).</summary>
+    public DateTimeOffset? AskAgain { get; init; }
+    /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P).</summary>
+    public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
+    /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>
+    public string Stopped { get; init; } = "";
+    /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
+    public bool NamespaceAsked { get; init; }
+    /// <summary>When its deletion's turn is (timestamp); 0: none is waited for.</summary>
+    public long DeleteSlot { get; init; }
+    /// <summary>When an unfinished job is to go on by itself (server's time).</summary>
+    public DateTimeOffset? Due { get; init; }
+    /// <summary>Timestamp; 0: the main pod's end has not been seen, or its exit handler is there.</summary>
+    public long MainOver { get; init; }
+    public Fact? LastFact { get; init; }
+
+    /// <summary>What stays true of pods, known by their UIDs, whatever becomes of the rest.</summary>
+    public Progress OfPods => new() { Stopped = Stopped };
+}
