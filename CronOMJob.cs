@@ -28,13 +28,13 @@ sealed partial class Operator
             if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
             var (owner, _, known) = cache.Observe(key);
             if (owner is not Cron cron) return;
-            var fresh = live.Get("metadata").Text("resourceVersion") == cron.Version;
+            var fresh = live.Get("metadata").Text("resourceVersion") == cron.ResourceVersion;
             var jobs = cache.RunsOf(cron);
             var step = Scheduling.Decide(cron, fresh, jobs, gone, known.RetryAt, Now - queue.Age(key), Now);
             if (step.Wake is { } wake) queue.AddAfter(key, wake - Now); // whatever becomes of the step
             switch (step.Act)
             {
-                case CronAct.Wait: cache.Note(key, cron.Uid, p => p with { Failures = 0 }); return;
+                case CronAct.Wait: cache.Remember(key, cron.Uid, p => p with { Failures = 0 }); return;
                 case CronAct.Ask: live = await AskCron(cron, stop); break;
                 case CronAct.AskRun:
                     var (reply, run) = await AskJob(new(key.Namespace, step.Run!), stop);
@@ -43,7 +43,7 @@ sealed partial class Operator
                     if (run?.Cron?.Uid != cron.Uid) gone = step.Run;
                     break;
                 case CronAct.Create: await CreateRun(cron, live, step, stop); return;
-                case CronAct.WriteStatus: await WriteCron(cron, step.Status!, step.Fact, stop); return;
+                case CronAct.WriteStatus: await WriteCron(cron, step.Status!, step.Event, stop); return;
                 case CronAct.DeleteRun:
                     var old = jobs.First(job => job.Name == step.Run);
                     await DeleteJob(key, old, null, "history limit", stop, cron.Uid);
@@ -71,26 +71,26 @@ sealed partial class Operator
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
         var reply = await Call(new(HttpMethod.Post, path, body), stop);
         if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) await Take(run, null, reply, stop);
-        var words = Secrets.Redact(reply.Words, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
+        var words = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
         switch (reply.Outcome)
         {
             case var _ when there:
-                cache.Note(cron.Key, cron.Uid, p => p with { Refusals = 0, RetryAt = default });
+                cache.Remember(cron.Key, cron.Uid, p => p with { Refusals = 0, RetryAt = default });
                 var said = reply.Ok ? Scheduling.Created : Scheduling.Exists;
                 var done = new CronStatus(step.Tick, name, said);
                 await WriteCron(cron, done, new("OMJobCreated", $"{said}: {name}"), stop);
                 break;
             case Outcome.Invalid or Outcome.Impossible: // as the template is it can never be: the next tick tries again
-                var why = Text.Cut($"OMJob cannot be created: {words}");
+                var why = Text.Truncate($"OMJob cannot be created: {words}");
                 var refused = cron.Status with { LastScheduleTime = step.Tick, Message = why };
                 await WriteCron(cron, refused, new("OMJobRefused", why, true), stop);
                 break;
             case Outcome.NamespaceGoing: Log(cron.Key, "No OMJob is created: the namespace is being deleted"); break;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(cron.Key, null, reply); break;
             default:
-                var text = Text.Cut($"OMJob is blocked: {words}");
+                var text = Text.Truncate($"OMJob is blocked: {words}");
                 await BlockRun(cron, reply.RetryAfter, text, step, stop);
                 break;
         }
@@ -102,18 +102,18 @@ sealed partial class Operator
         var refusals = cache.ProgressOf(cron.Key).Refusals + 1;
         var again = Now + Pause(refusals, retryAfter, TimeSpan.FromSeconds(1));
         if (step.Wake < again) again = step.Wake.Value;
-        cache.Note(cron.Key, cron.Uid, p => p with { Refusals = refusals, RetryAt = again });
+        cache.Remember(cron.Key, cron.Uid, p => p with { Refusals = refusals, RetryAt = again });
         queue.AddAfter(cron.Key, again - Now);
-        var fact = new Fact("OMJobBlocked", text, Warning: true);
-        if (int.IsPow2(refusals)) Tell(cron, fact, refusals); // H2
+        var fact = new Event("OMJobBlocked", text, Warning: true);
+        if (int.IsPow2(refusals)) Record(cron, fact, refusals); // H2
         if (cron.Status.Message != text) await WriteCron(cron, cron.Status with { Message = text }, null, stop);
     }
 
-    async Task WriteCron(Cron cron, CronStatus status, Fact? fact, CancellationToken stop)
+    async Task WriteCron(Cron cron, CronStatus status, Event? fact, CancellationToken stop)
     {
         var body = new JsonObject
         {
-            ["metadata"] = new JsonObject { ["resourceVersion"] = cron.Version },
+            ["metadata"] = new JsonObject { ["resourceVersion"] = cron.ResourceVersion },
             ["status"] = new JsonObject
             {
                 ["lastScheduleTime"] = Text.Time(status.LastScheduleTime),
@@ -126,9 +126,9 @@ sealed partial class Operator
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                cache.Note(cron.Key, cron.Uid, p => p with { Failures = 0 });
+                cache.Remember(cron.Key, cron.Uid, p => p with { Failures = 0 });
                 Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
-                if (fact is not null) Tell(cron, fact);
+                if (fact is not null) Record(cron, fact);
                 if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
                     await Take(answer, cron, reply, stop);
                 break;
@@ -153,7 +153,7 @@ sealed record CronStep(CronAct Act)
     /// <summary>The OMJob's name.</summary>
     public string? Run { get; init; }
     public CronStatus? Status { get; init; }
-    public Fact? Fact { get; init; }
+    public Event? Event { get; init; }
     public DateTimeOffset? Wake { get; init; }
 }
 
@@ -231,10 +231,10 @@ static class Scheduling
         return null;
     }
 
-    static CronStep? Say(Cron cron, string? message, Fact? fact) =>
+    static CronStep? Say(Cron cron, string? message, Event? fact) =>
         cron.Status.Message == message ? null : Write(cron.Status with { Message = message }, fact);
 
-    static CronStep Write(CronStatus status, Fact? fact) => new(CronAct.WriteStatus) { Status = status, Fact = fact };
+    static CronStep Write(CronStatus status, Event? fact) => new(CronAct.WriteStatus) { Status = status, Event = fact };
 }
 
 /// <summary>
@@ -257,7 +257,7 @@ sealed class Schedule
     Schedule(CronExpression[] either, TimeZoneInfo zone) => (this.either, this.zone) = (either, zone);
 
     public static string Problem(string expression, string why) =>
-        $"Schedule '{Text.Cut(expression, 100)}' cannot be used: {why}";
+        $"Schedule '{Text.Truncate(expression, 100)}' cannot be used: {why}";
 
     /// <summary>A message of a schedule that could not run, which is wrong as soon as it can.</summary>
     public static bool IsProblem(string? message) => message is Scheduling.Suspended or Scheduling.MissingSchedule
@@ -268,7 +268,7 @@ sealed class Schedule
     public static (Schedule? Schedule, string? Problem) Read(string expression, string zone)
     {
         if (Zone(zone) is not { } found)
-            return (null, $"Time zone '{Text.Cut(zone, 100)}' cannot be used: it is not an IANA name, or the operator "
+            return (null, $"Time zone '{Text.Truncate(zone, 100)}' cannot be used: it is not an IANA name, or the operator "
                 + "finds no time zone data");
         var fields = expression.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
         var macro = fields is [var one] && Macros.Contains(one);
@@ -343,7 +343,7 @@ static class Runs
             ["namespace"] = cron.Namespace,
             ["labels"] = labels,
             ["annotations"] = annotations,
-            ["ownerReferences"] = new JsonArray(Pods.Owner(cron)),
+            ["ownerReferences"] = new JsonArray(PodTemplate.Owner(cron)),
         };
         return new JsonObject
         {
@@ -371,7 +371,7 @@ static class Runs
 sealed record CronStatus(DateTimeOffset? LastScheduleTime, string? LastName, string? Message);
 
 /// <summary>A CronOMJob, as much of it as decides: its omJobSpec is asked for when a run is created.</summary>
-sealed record Cron : Held
+sealed record Cron : CachedObject
 {
     public bool Deleting { get; init; }
     public DateTimeOffset Created { get; init; }
@@ -387,7 +387,7 @@ sealed record Cron : Held
 
 sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
-    public Held? ToHeld(DateTimeOffset now)
+    public CachedObject? ToHeld(DateTimeOffset now)
     {
         if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
             return null;
@@ -395,11 +395,11 @@ sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Sta
         {
             Key = new(ns, name, Kind.CronOMJob),
             Uid = uid,
-            Version = version,
+            ResourceVersion = version,
             Deleting = meta.DeletionTimestamp is not null,
             Created = meta.CreationTimestamp ?? now,
-            Expression = Text.Cut(Spec.Text("schedule")?.Trim() ?? "", 1000), // one that is cut is none
-            TimeZone = Text.Cut(Spec.Text("timeZone")?.Trim() ?? "", 100),
+            Expression = Text.Truncate(Spec.Text("schedule")?.Trim() ?? "", 1000), // one that is cut is none
+            TimeZone = Text.Truncate(Spec.Text("timeZone")?.Trim() ?? "", 100),
             Suspend = Spec.Get("suspend").ValueKind == JsonValueKind.True,
             StartingDeadline = Spec.Number("startingDeadlineSeconds"),
             SucceededLimit = Spec.Number("successfulJobsHistoryLimit") ?? 3,

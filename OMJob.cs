@@ -28,7 +28,7 @@ namespace OMJobs;
 sealed partial class Operator
 {
     readonly Send send;
-    readonly Clocks clocks;
+    readonly Deadlines deadlines;
     readonly TimeProvider time;
     readonly ILogger log;
     readonly Random random;
@@ -38,22 +38,22 @@ sealed partial class Operator
     readonly WorkQueue queue, senders; // keys to reconcile; namespaces that have events to write
     readonly Lock gate = new(); // guards all below
     readonly HashSet<Key> failed = []; // keys that are worked on and met an error
-    readonly Dictionary<string, Queue<Fact>> facts = []; // events to write, by namespace
+    readonly Dictionary<string, Queue<Event>> events = []; // events to write, by namespace
     int pending; // of them, in all
     TaskCompletionSource? written; // completes when none is pending
     long nextDelete; // timestamp; TTL deletes are paced from here
     int epoch; // how often the cache was dropped: what was asked before does not belong into it
 
-    public Operator(Send send, Clocks clocks, TimeProvider time, ILogger log, Random? seeded = null)
+    public Operator(Send send, Deadlines clocks, TimeProvider time, ILogger log, Random? seeded = null)
     {
-        (this.send, this.clocks, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
+        (this.send, this.deadlines, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
         (clock, queue, senders, Answered) = (new(time), new(time, metrics), new(time), time.GetTimestamp());
-        cache = new(Changed, held => Watches.Exists(watch => watch.HasPassed(held)));
+        cache = new(Changed, held => Reflectors.Exists(watch => watch.IsPast(held)));
     }
 
-    internal List<Watch> Watches { get; } = [];
+    internal List<Reflector> Reflectors { get; } = [];
     /// <summary>The objects that are remembered.</summary>
-    internal Key[] Held => cache.Keys;
+    internal Key[] CachedKeys => cache.Keys;
     /// <summary>Timestamp of the last answer that says something, not 401 or 5xx; at first the start's.</summary>
     internal long Answered { get; private set; }
     /// <summary>The code of the last answer of all; 0: there was none.</summary>
@@ -66,8 +66,8 @@ sealed partial class Operator
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
         queue.Workers = senders.Workers = settings.Workers;
-        Func<string, Watch>[] kinds = [Watch.Pods, Watch.Jobs, Watch.Crons];
-        Watches.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
+        Func<string, Reflector>[] kinds = [Reflector.Pods, Reflector.Jobs, Reflector.Crons];
+        Reflectors.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
         using var endpoints = new Endpoints(this, settings, time, metrics, log);
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -99,9 +99,9 @@ sealed partial class Operator
     public async Task<int> Release(string[] namespaces, CancellationToken stop)
     {
         var (released, failed) = (0, 0);
-        foreach (var watch in namespaces.SelectMany(ns => (Watch[])[Watch.Pods(ns), Watch.Jobs(ns)]))
+        foreach (var watch in namespaces.SelectMany(ns => (Reflector[])[Reflector.Pods(ns), Reflector.Jobs(ns)]))
         {
-            var ours = new List<Held>();
+            var ours = new List<CachedObject>();
             var (listed, _) = await List(watch, found =>
             {
                 var held = Read(found, watch);
@@ -114,7 +114,7 @@ sealed partial class Operator
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
-        async Task ReleaseOne(Held held)
+        async Task ReleaseOne(CachedObject held)
         {
             if (held is Pod pod) Count(await ReleasePod(pod, stop));
             for (var job = held as Job; job is { HasFinalizer: true };)
@@ -139,37 +139,37 @@ sealed partial class Operator
     async Task RunNamespace(string ns, CancellationToken stop)
     {
         var loops = new List<Task>();
-        foreach (var watch in Watches.Where(w => w.Namespace == ns))
+        foreach (var watch in Reflectors.Where(w => w.Namespace == ns))
         {
             var listed = new TaskCompletionSource();
-            loops.Add(RunWatch(watch, listed, stop));
+            loops.Add(RunReflector(watch, listed, stop));
             await Task.WhenAny(listed.Task, loops[^1]);
         }
         await await Task.WhenAny(loops); // none ends before it is stopped, but by a bug
     }
 
-    async Task RunWatch(Watch watch, TaskCompletionSource listed, CancellationToken stop)
+    async Task RunReflector(Reflector watch, TaskCompletionSource listed, CancellationToken stop)
     {
         for (var failures = 0; !stop.IsCancellationRequested;)
         {
-            watch.Turned = time.GetTimestamp();
+            watch.LastTurn = time.GetTimestamp();
             var (listing, from) = (watch.Version is null || !watch.Listed, watch.Version);
             var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
             // A stream that ends by itself is normal; one that ends at once, again and again, is not. The API server also
             // ends one whose reader is slow in a burst: what brought an event has lived.
             var lived = listing ? reply.Ok : watch.Connected
-                && (watch.Version != from || time.GetElapsedTime(watch.Turned) > TimeSpan.FromSeconds(1));
+                && (watch.Version != from || time.GetElapsedTime(watch.LastTurn) > TimeSpan.FromSeconds(1));
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             var mute = !listing && reply.Ok && watch.Connected && watch.Version == from;
-            if (watch.Connected) (watch.Connected, watch.Lost) = (false, time.GetTimestamp());
+            if (watch.Connected) (watch.Connected, watch.Disconnected) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
             // OMJobs go on without the CRD of schedules, and without the right to see them.
             var absent = watch.Kind == Kind.CronOMJob && reply.Code is 403 or 404;
-            if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Words);
+            if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Message);
             watch.Absent = absent;
             if (absent || watch.Listed) listed.TrySetResult();
             if (int.IsPow2(failures) && failures > 1 && !absent)
-                log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Words, failures);
+                log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Message, failures);
             // A watch from a version that is still to come opens well and stays silent.
             if (mute && watch.Newest is { } told && await IsSetBack(watch, told, stop)) DropCache();
             var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
@@ -177,12 +177,12 @@ sealed partial class Operator
         }
     }
 
-    async Task<Reply> ListAll(Watch watch, CancellationToken stop)
+    async Task<Reply> ListAll(Reflector watch, CancellationToken stop)
     {
         var (listed, begun, first) = (new HashSet<Key>(), epoch, false);
         var (reply, version) = await List(watch, Take, stop);
         if (!reply.Ok) return reply;
-        if (watch.Newest is { } newest && Versions.Newer(newest, version!) && await IsSetBack(watch, newest, stop))
+        if (watch.Newest is { } newest && Versions.IsNewer(newest, version!) && await IsSetBack(watch, newest, stop))
         {
             DropCache();
             return new(0, []) { Fault = "its versions went back" };
@@ -191,7 +191,7 @@ sealed partial class Operator
         {
             if (epoch != begun) return new(0, []) { Fault = "its versions went back" };
             cache.Prune(watch, listed, version!);
-            watch.Tell(version, time.GetTimestamp(), Now);
+            watch.Advance(version, time.GetTimestamp(), Now);
             (first, watch.Listed) = (!watch.Listed, true);
         }
         // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
@@ -214,9 +214,9 @@ sealed partial class Operator
     }
 
     /// <summary>Gets a list page by page; returns the last answer and, where that is Ok, the list's version.</summary>
-    async Task<(Reply Reply, string? Version)> List(Watch watch, Action<IApiObject> take, CancellationToken stop)
+    async Task<(Reply Reply, string? Version)> List(Reflector watch, Action<IApiObject> take, CancellationToken stop)
     {
-        watch.PageSize = Math.Min(watch.PageSize, Watch.FirstPage);
+        watch.PageSize = Math.Min(watch.PageSize, Reflector.FirstPage);
         var next = "";
         for (var failures = 0; ;)
         {
@@ -229,7 +229,7 @@ sealed partial class Operator
             }, stop));
             if (reply.Ok)
             {
-                watch.Turned = time.GetTimestamp();
+                watch.LastTurn = time.GetTimestamp();
                 (failures, watch.PageSize, next) = (0, list.NextPage(watch.PageSize), list.Meta!.Continue ?? "");
                 if (next.Length == 0) return (reply, list.Meta.ResourceVersion);
                 continue;
@@ -242,7 +242,7 @@ sealed partial class Operator
     }
 
     /// <summary>One of a list's items; one that cannot be read must not hide the others.</summary>
-    IApiObject? ReadItem(ReadOnlySpan<byte> text, Watch watch)
+    IApiObject? ReadItem(ReadOnlySpan<byte> text, Reflector watch)
     {
         try { return (IApiObject?)JsonSerializer.Deserialize(text, watch.ItemType); }
         catch (JsonException e) // the path tells no value
@@ -262,7 +262,7 @@ sealed partial class Operator
     }
 
     /// <summary>Watches until the server closes the stream, it breaks, or nothing more can come (W1–W3, W6).</summary>
-    async Task<Reply> Follow(Watch watch, CancellationToken stop)
+    async Task<Reply> Follow(Reflector watch, CancellationToken stop)
     {
         var seconds = random.Next(150, 200);
         var from = $"watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
@@ -282,12 +282,12 @@ sealed partial class Operator
     }
 
     /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
-    Reply? Take(Watch watch, ReadOnlyMemory<byte> line)
+    Reply? Take(Reflector watch, ReadOnlyMemory<byte> line)
     {
         if (!watch.Listed) return new(410, []); // the cache was dropped
         watch.Connected = true;
-        watch.Tell(watch.Version, time.GetTimestamp(), Now);
-        Answered = watch.Heard;
+        watch.Advance(watch.Version, time.GetTimestamp(), Now);
+        Answered = watch.LastReceived;
         if (line.IsEmpty) return null; // the stream is open
         try
         {
@@ -302,7 +302,7 @@ sealed partial class Operator
                 if (!watch.Listed) return new(410, []);
                 if (change?.Type != "BOOKMARK" && Read(change?.Object, watch) is { } held)
                     cache.Upsert(held, change!.Type == "DELETED");
-                watch.Tell(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
+                watch.Advance(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
             }
         }
         catch (JsonException e) // the path tells no value
@@ -313,7 +313,7 @@ sealed partial class Operator
     }
 
     /// <summary>What we hold of an object; null, and a line in the log, where it cannot be read: others can.</summary>
-    Held? Read(IApiObject? found, Watch watch)
+    CachedObject? Read(IApiObject? found, Reflector watch)
     {
         try { return found?.ToHeld(Now); }
         catch (InvalidOperationException) // a text that is no Unicode
@@ -326,19 +326,19 @@ sealed partial class Operator
     // ----- versions that go back (etcd was restored from a backup): whoever compares versions would be deaf
 
     /// <summary>A list is of a version before one that was told.</summary>
-    async Task<bool> IsSetBack(Watch watch, string told, CancellationToken stop)
+    async Task<bool> IsSetBack(Reflector watch, string told, CancellationToken stop)
     {
         var list = new ListReader(_ => { });
         var reply = list.Read(await Call(new(HttpMethod.Get, watch.Path + "limit=1") { OnPiece = list.Feed }, stop));
-        return reply.Ok && Versions.Newer(told, list.Meta!.ResourceVersion!);
+        return reply.Ok && Versions.IsNewer(told, list.Meta!.ResourceVersion!);
     }
 
     /// <summary>An object is of a version before one that was told.</summary>
-    async Task<bool> IsSetBack(Held told, CancellationToken stop)
+    async Task<bool> IsSetBack(CachedObject told, CancellationToken stop)
     {
         var reply = await Call(new(HttpMethod.Get, Paths.Of(told.Key)), stop);
         return reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole
-            && whole.Get("metadata").Text("resourceVersion") is { } now && Versions.Newer(told.Version, now);
+            && whole.Get("metadata").Text("resourceVersion") is { } now && Versions.IsNewer(told.ResourceVersion, now);
     }
 
     /// <summary>Begins as a new process does.</summary>
@@ -348,26 +348,26 @@ sealed partial class Operator
         lock (gate)
         {
             epoch++;
-            foreach (var watch in Watches) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
+            foreach (var watch in Reflectors) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
             cache.Clear();
         }
-        foreach (var watch in Watches) watch.Stream?.Cancel();
+        foreach (var watch in Reflectors) watch.Stream?.Cancel();
     }
 
     // ----- cache
 
     /// <summary>What follows from a change beside the next reconcile. Called under the cache's lock.</summary>
-    void Changed(Key key, Held? before, Held after)
+    void Changed(Key key, CachedObject? before, CachedObject after)
     {
         var job = cache.Get(key) as Job;
-        if (after is Pod seen) NoteStopped(key, seen);
+        if (after is Pod seen) RememberStopped(key, seen);
         // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again, with
         // backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
         if (after is Tombstone && job is not null)
         {
-            var vanished = before is Pod pod && pod.Name == Pods.ExitName(job) && pod.BelongsTo(job);
+            var vanished = before is Pod pod && pod.Name == PodTemplate.ExitName(job) && pod.BelongsTo(job);
             if (vanished) cache.Mark(job, held => held with { SeenLive = null });
-            cache.Note(key, job.Uid, p => !vanished ? p with { RetryAt = default } : p with
+            cache.Remember(key, job.Uid, p => !vanished ? p with { RetryAt = default } : p with
             {
                 Vanished = p.Vanished + 1,
                 RetryAt = Now + Backoff(p.Vanished + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
@@ -382,10 +382,10 @@ sealed partial class Operator
     /// G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped, where the API
     /// server has forgotten that (it was restored).
     /// </summary>
-    void NoteStopped(Key key, Pod pod)
+    void RememberStopped(Key key, Pod pod)
     {
         if (pod.Deleting && (pod.MainRunning || pod.FinishedAt >= pod.DeletionRequested))
-            cache.Note(key, cache.Get(key)?.Uid, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
+            cache.Remember(key, cache.Get(key)?.Uid, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
                 : p with { Stopped = $"{p.Stopped}{pod.Uid} " });
     }
 
@@ -396,7 +396,7 @@ sealed partial class Operator
     }
 
     /// <summary>Its namespace has not been listed. An OMJob that nothing is held of can expire before.</summary>
-    bool Waits(Key key) => Watches.Exists(w => !w.Listed && w.Covers(key.Namespace)
+    bool Waits(Key key) => Reflectors.Exists(w => !w.Listed && w.Covers(key.Namespace)
         && (w.Kind == Kind.Pod || (w.Kind == Kind.OMJob && cache.Get(key) is not Job { IsLetGo: true })));
 
     // ----- reconcile
@@ -464,8 +464,8 @@ sealed partial class Operator
             if (live.Pod?.Uid != pod.Uid) return; // a newer one, or none: its key comes again
             if (Protocol.Stray(job, live.Pod) is not { } stray) continue;
             log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
-            if (job is not null && stray.Fact is { } fact) Tell(job, fact);
-            await Do(key, job, stray, stop);
+            if (job is not null && stray.Event is { } fact) Record(job, fact);
+            await Execute(key, job, stray, stop);
             return;
         }
         if (job is not null) await DecideAndAct(key, job, pods, stop);
@@ -474,7 +474,7 @@ sealed partial class Operator
     async Task DecideAndAct(Key key, Job job, Pod[] pods, CancellationToken stop)
     {
         PodView View(string name) => ViewOf(key, pods.FirstOrDefault(p => p.Name == name));
-        PodView? main = View(Pods.MainName(job)), exit = View(Pods.ExitName(job));
+        PodView? main = View(PodTemplate.MainName(job)), exit = View(PodTemplate.ExitName(job));
         for (var round = 0; main is not null && exit is not null; round++)
         {
             if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
@@ -482,14 +482,14 @@ sealed partial class Operator
             var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
             var known = cache.ProgressOf(key);
             job = job with { NamespaceAsked = known.NamespaceAsked, Orphaning = orphaning };
-            var decision = Protocol.Decide(job, main, exit, Now, clocks);
+            var decision = Protocol.Decide(job, main, exit, Now, deadlines);
             var needsAll = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace
                 or Act.AddFinalizer or Act.DropFinalizer;
             switch (needsAll && !job.IsWhole ? Act.AskJob : decision.Act)
             {
                 case Act.Wait:
                     var waits = job.Status.Phase.IsFinished() || known.RetryAt > Now;
-                    cache.Note(key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
+                    cache.Remember(key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
                     // The answers set the clock, within the second that they tell: who has asked asks no sooner again.
                     var least = round > 0 ? TimeSpan.FromSeconds(1) : TimeSpan.Zero;
                     if (decision.Wake is { } wake) queue.AddAfter(key, wake - Now < least ? least : wake - Now);
@@ -500,15 +500,15 @@ sealed partial class Operator
                     if (live?.Uid != job.Uid) return;
                     // It may name another exit pod by now (D1).
                     if (live.Status != job.Status)
-                        (main, exit) = (View(Pods.MainName(live)), View(Pods.ExitName(live)));
+                        (main, exit) = (View(PodTemplate.MainName(live)), View(PodTemplate.ExitName(live)));
                     job = live;
                     break;
-                case Act.AskMain: main = await AskPod(key, job, Pods.MainName(job), stop); break;
-                case Act.AskExit: exit = await AskPod(key, job, Pods.ExitName(job), stop); break;
+                case Act.AskMain: main = await AskPod(key, job, PodTemplate.MainName(job), stop); break;
+                case Act.AskExit: exit = await AskPod(key, job, PodTemplate.ExitName(job), stop); break;
                 case Act.AskNamespace: exit = await AskNamespace(key, job, exit, stop); break;
                 case Act.CreateMain: main = await Create(key, job, PodType.Main, stop); break;
                 case Act.CreateExit: exit = await Create(key, job, PodType.ExitHandler, stop); break;
-                default: await Do(key, job, decision, stop); return;
+                default: await Execute(key, job, decision, stop); return;
             }
         }
     }
@@ -528,7 +528,7 @@ sealed partial class Operator
     // ----- actions
 
     /// <summary>Does what was decided, one request, and takes its answer.</summary>
-    async Task Do(Key key, Job? job, Decision decision, CancellationToken stop)
+    async Task Execute(Key key, Job? job, Decision decision, CancellationToken stop)
     {
         var pod = decision.Pod!;
         switch (decision.Act)
@@ -543,7 +543,7 @@ sealed partial class Operator
                 break;
             case Act.WriteStatus: await WriteStatus(key, job!, decision, stop); break;
             case Act.Block: await Block(key, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
-            case Act.DeleteJob: await DeleteJob(key, job!, job!.Version, "its TTL is over", stop); break;
+            case Act.DeleteJob: await DeleteJob(key, job!, job!.ResourceVersion, "its TTL is over", stop); break;
             case Act.ReleasePod: await TakePod(key, job, pod, await ReleasePod(pod, stop), stop); break;
             case Act.RestoreLabels: await RestoreLabels(key, job!, pod, stop); break;
             case Act.DeletePod:
@@ -557,18 +557,18 @@ sealed partial class Operator
     /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
     async Task<PodView?> Create(Key key, Job job, PodType type, CancellationToken stop)
     {
-        var (main, name) = (type == PodType.Main, type == PodType.Main ? Pods.MainName(job) : Pods.ExitName(job));
+        var (main, name) = (type == PodType.Main, type == PodType.Main ? PodTemplate.MainName(job) : PodTemplate.ExitName(job));
         // D1: it may come to pass whatever the answer, and be over before a watch tells: the next one asks again.
         cache.Mark(job, held => held with { SeenLive = null });
         var sent = time.GetTimestamp();
-        var reply = await Call(Paths.CreatePod(job.Namespace, Pods.Build(job, type)), stop);
+        var reply = await Call(Paths.CreatePod(job.Namespace, PodTemplate.Build(job, type)), stop);
         if (reply.Outcome != Outcome.Invalid)
-            cache.Note(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
+            cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
         {
             case Outcome.Ok:
                 var (known, pod) = (cache.ProgressOf(key), reply.Read(Json.Default.PodObject)?.ToPod(Now));
-                cache.Note(key, job.Uid, p => p with
+                cache.Remember(key, job.Uid, p => p with
                 {
                     Refusals = 0,
                     Failures = 0,
@@ -576,7 +576,7 @@ sealed partial class Operator
                     MainOver = main ? p.MainOver : 0,
                 });
                 Log(key, $"Created {name}");
-                Tell(job, main
+                Record(job, main
                     ? new("MainPodCreated", $"Created main pod {name}")
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main && known.MainOver != 0)
@@ -585,13 +585,13 @@ sealed partial class Operator
                 return pod is null ? null : ViewOf(key, pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await AskPod(key, job, name, stop);
-                if (found is not { Sight: Sight.Absent }) return found;
+                if (found is not { Presence: Presence.Absent }) return found;
                 await Block(key, job, type, reply, stop); // not there after all: a quota's conflict
                 return null;
             case Outcome.Invalid when !IsInvalidForGood(key, job, name, main, sent): goto default;
             case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
                 var there = await AskPod(key, job, name, stop);
-                return there is { Sight: Sight.Absent } ? PodView.Refused(Words(reply, job)) : there;
+                return there is { Presence: Presence.Absent } ? PodView.Refused(Redacted(reply, job)) : there;
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
                 Retry(key, job, reply);
@@ -610,13 +610,13 @@ sealed partial class Operator
     bool IsInvalidForGood(Key key, Job job, string name, bool main, long sent)
     {
         var now = time.GetTimestamp();
-        var (_, ticks, _) = cache.Note(key, job.Uid, p => p with
+        var (_, ticks, _) = cache.Remember(key, job.Uid, p => p with
         {
             Invalid = p.Invalid is { } invalid && invalid.Pod == name
                 ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : sent - invalid.Last), now) : (name, 0, now),
         }).Invalid!.Value;
         var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
-            : clocks.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : clocks.ExitHandlerDeadline;
+            : deadlines.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : deadlines.ExitHandlerDeadline;
         return time.GetElapsedTime(0, ticks) >= patience;
     }
 
@@ -624,19 +624,19 @@ sealed partial class Operator
     async Task Block(Key key, Job job, PodType type, Reply refusal, CancellationToken stop)
     {
         var main = type == PodType.Main;
-        var what = main ? "Main pod " : Pods.Number(job) == 1 ? "exit handler "
-            : $"{JobStatus.AttemptWord}{Pods.Ran(job) + 1} "; // H9: the message has to tell
-        var text = Text.Cut($"{what}{JobStatus.IsBlocked}{Words(refusal, job)}");
+        var what = main ? "Main pod " : PodTemplate.Number(job) == 1 ? "exit handler "
+            : $"{JobStatus.AttemptWord}{PodTemplate.Ran(job) + 1} "; // H9: the message has to tell
+        var text = Text.Truncate($"{what}{JobStatus.IsBlocked}{Redacted(refusal, job)}");
         var refusals = cache.ProgressOf(key).Refusals + 1;
         var delay = Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
-        cache.Note(key, job.Uid, p => p with // it is blocked, and counted as that
+        cache.Remember(key, job.Uid, p => p with // it is blocked, and counted as that
         { Refusals = refusals, RetryAt = Now + delay, Due = null });
         if (int.IsPow2(refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
             log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, refusals);
-            Tell(job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), refusals);
+            Record(job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), refusals);
         }
-        var message = main ? text : Text.Join(job.Status.MainWords, text);
+        var message = main ? text : Text.Join(job.Status.MainMessage, text);
         if (job.Status.Message != message)
         {
             var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
@@ -649,11 +649,11 @@ sealed partial class Operator
     async Task RestoreLabels(Key key, Job job, Pod pod, CancellationToken stop)
     {
         const int most = 3; // times; whoever takes them again and again will go on
-        var body = Pods.LabelPatch(job, pod);
+        var body = PodTemplate.LabelPatch(job, pod);
         var reply = await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), body, MediaTypes.Merge), stop);
         var lost = reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { LostLabels: true };
         var before = cache.ProgressOf(key).Relabelled;
-        var after = cache.Note(key, job.Uid, p => p with
+        var after = cache.Remember(key, job.Uid, p => p with
         {
             Relabelled = lost ? Math.Max(most, p.Relabelled + 1) : p.Relabelled + 1,
             AskAgain = lost || p.Relabelled + 1 >= most ? Now : null,
@@ -662,7 +662,7 @@ sealed partial class Operator
         {
             var text = $"The labels of pod {pod.Name} are removed again and again: it is asked for from time to time";
             log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, text);
-            Tell(job, new("PodLabelsRemoved", text, Warning: true));
+            Record(job, new("PodLabelsRemoved", text, Warning: true));
         }
         await TakePod(key, job, pod, reply, stop);
     }
@@ -675,7 +675,7 @@ sealed partial class Operator
         var seen = time.GetTimestamp();
         if (!await TakeJob(key, job, await Call(patch, stop), stop)) return;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
-            cache.Note(key, job.Uid, p => p with { MainOver = seen });
+            cache.Remember(key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
@@ -684,7 +684,7 @@ sealed partial class Operator
         if (from != to && to.IsFinished())
             metrics.Count(Metrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
-        if (decision.Fact is { } fact) Tell(job, fact);
+        if (decision.Event is { } fact) Record(job, fact);
     }
 
     /// <summary>
@@ -700,7 +700,7 @@ sealed partial class Operator
             slot = cache.ProgressOf(key).DeleteSlot;
             if (slot == 0) nextDelete = (slot = Math.Max(now, nextDelete)) + time.TimestampFrequency / 50;
         }
-        cache.Note(key, uid ?? job.Uid, p => p with { DeleteSlot = slot > now ? slot : 0 });
+        cache.Remember(key, uid ?? job.Uid, p => p with { DeleteSlot = slot > now ? slot : 0 });
         if (slot > now) { queue.AddAfter(key, time.GetElapsedTime(now, slot)); return; }
         Log(job.Key, $"Deleting the OMJob: {why}");
         var body = Bodies.Delete(job.Uid, version);
@@ -720,15 +720,15 @@ sealed partial class Operator
     /// is older cannot be, nor one about what was not there that is no newer than what a watch had told by then, nor a
     /// write that is no newer, unless the versions went back: then it is not taken.
     /// </summary>
-    async Task<bool> Take(Held answer, Held? before, Reply reply, CancellationToken stop)
+    async Task<bool> Take(CachedObject answer, CachedObject? before, Reply reply, CancellationToken stop)
     {
-        var watch = Watches.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
-        var old = before is not null && Versions.Newer(before.Version, answer.Version);
-        var changes = before is null || (reply.Wrote && answer.Version != before.Version);
-        var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.Newer(answer.Version, told)
+        var watch = Reflectors.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
+        var old = before is not null && Versions.IsNewer(before.ResourceVersion, answer.ResourceVersion);
+        var changes = before is null || (reply.Wrote && answer.ResourceVersion != before.ResourceVersion);
+        var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.IsNewer(answer.ResourceVersion, told)
             ? told : null;
         if ((old && await IsSetBack(before!, stop))
-            || (early is not null && await IsSetBack(Watches[watch], early, stop)))
+            || (early is not null && await IsSetBack(Reflectors[watch], early, stop)))
         {
             DropCache();
             return false;
@@ -736,17 +736,17 @@ sealed partial class Operator
         lock (gate)
         {
             if (epoch != reply.Epoch) return false;
-            if (watch >= 0) Watches[watch].Tell(answer.Version);
+            if (watch >= 0) Reflectors[watch].Advance(answer.ResourceVersion);
             // It is there, and its deletion would be told later than anything so far: then it has been overlooked.
             var isThere = early is not null && answer is not Pod { LostLabels: true, JobName: "" }
-                && Watches[watch].Version is { } now && !Versions.Newer(now, early);
+                && Reflectors[watch].Version is { } now && !Versions.IsNewer(now, early);
             cache.Upsert(answer, live: reply.Asked, isThere: isThere);
             return true;
         }
     }
 
     /// <summary>An answer says that it is gone. One from before the cache was dropped does not.</summary>
-    void Remove(Held? gone, Reply reply)
+    void Remove(CachedObject? gone, Reply reply)
     {
         lock (gate) if (epoch == reply.Epoch && gone is not null) cache.Remove(gone);
     }
@@ -757,15 +757,15 @@ sealed partial class Operator
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                cache.Note(key, cache.Get(key)?.Uid, p => p with { Failures = 0 });
+                cache.Remember(key, cache.Get(key)?.Uid, p => p with { Failures = 0 });
                 if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply, stop);
                 return true;
             case Outcome.NotFound: Remove(job, reply); break;
             case Outcome.Conflict: // observe again, never try harder
-                cache.Mark(job, held => held.Version == job.Version ? held with { Stale = true } : held);
+                cache.Mark(job, held => held.ResourceVersion == job.ResourceVersion ? held with { Stale = true } : held);
                 if (job.IsLetGo) await AskJob(job.Key, stop);
                 var failures = cache.ProgressOf(key).Failures;
-                cache.Note(key, cache.Get(key)?.Uid, p => p with { Failures = failures + 1 });
+                cache.Remember(key, cache.Get(key)?.Uid, p => p with { Failures = failures + 1 });
                 if (failures == 0) queue.Add(key);
                 else queue.AddAfter(key, Pause(failures, null));
                 break;
@@ -778,7 +778,7 @@ sealed partial class Operator
     async Task TakePod(Key key, Job? job, Pod pod, Reply reply, CancellationToken stop)
     {
         var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) NoteStopped(key, answer);
+        if (answer?.Uid == pod.Uid) RememberStopped(key, answer);
         if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply, stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)
         {
@@ -802,7 +802,7 @@ sealed partial class Operator
         if (!await Take(answer, before, reply, stop)) return (new(0, []) { Fault = "its versions went back" }, null);
         // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
         return cache.Get(key) is not Job held ? (new(0, []) { Fault = "it was told to be gone meanwhile" }, null)
-            : (reply, held.Version == answer.Version ? answer with { SeenLive = reply.Asked } : held);
+            : (reply, held.ResourceVersion == answer.ResourceVersion ? answer with { SeenLive = reply.Asked } : held);
     }
 
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
@@ -816,7 +816,7 @@ sealed partial class Operator
         {
             Remove(before, reply);
             // D2: one that has come since was not asked for.
-            return cache.Get(of) is Pod newer ? ViewOf(key, newer) : ViewOf(key, null) with { Sight = Sight.Absent };
+            return cache.Get(of) is Pod newer ? ViewOf(key, newer) : ViewOf(key, null) with { Presence = Presence.Absent };
         }
         if (!reply.Ok || reply.Read(Json.Default.PodObject)?.ToPod(Now) is not { } pod)
         {
@@ -828,18 +828,18 @@ sealed partial class Operator
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
             await Take(pod, before, reply, stop);
         else Remove(before, reply);
-        if (cache.Get(of)?.Uid != pod.Uid) pod = NoteUnheld(key, pod);
-        return ViewOf(key, (Pod)pod.After(cache.Get(of), null)) with { Asked = reply.Asked };
+        if (cache.Get(of)?.Uid != pod.Uid) pod = RememberUncached(key, pod);
+        return ViewOf(key, (Pod)pod.Merge(cache.Get(of), null)) with { Asked = reply.Asked };
     }
 
     /// <summary>
     /// What the cache would remember of a pod that it does not hold: one without labels, or one that needed nothing when
     /// it was told, before its OMJob was. Returns it with that.
     /// </summary>
-    Pod NoteUnheld(Key key, Pod pod)
+    Pod RememberUncached(Key key, Pod pod)
     {
-        NoteStopped(key, pod);
-        var known = cache.Note(key, cache.Get(key)?.Uid, p => p with
+        RememberStopped(key, pod);
+        var known = cache.Remember(key, cache.Get(key)?.Uid, p => p with
         {
             OverSeen = pod.OverSeen is not { } seen ? p.OverSeen
                 : p.OverSeen is { } before && before.Pod == pod.Uid ? before : (pod.Uid, seen),
@@ -853,10 +853,10 @@ sealed partial class Operator
     /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
     async Task<PodView?> AskNamespace(Key key, Job job, PodView exit, CancellationToken stop)
     {
-        var probe = Paths.CreatePod(job.Namespace, Pods.Build(job, PodType.ExitHandler), "&dryRun=All");
+        var probe = Paths.CreatePod(job.Namespace, PodTemplate.Build(job, PodType.ExitHandler), "&dryRun=All");
         var reply = await Call(probe, stop);
         var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
-        cache.Note(key, job.Uid, p => p with { NamespaceAsked = asked });
+        cache.Remember(key, job.Uid, p => p with { NamespaceAsked = asked });
         if (!asked) Retry(key, job, reply);
         return !asked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
     }
@@ -865,12 +865,12 @@ sealed partial class Operator
     void Retry(Key key, Job? job, Reply reply)
     {
         var owner = cache.Get(key);
-        var failures = cache.Note(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
+        var failures = cache.Remember(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
         if (int.IsPow2(failures))
-            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, Words(reply, job));
+            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, Redacted(reply, job));
         // What it is too large for it will always be: whoever made it can make it smaller.
         if (failures == 1 && reply.Outcome == Outcome.Impossible && owner is Job about)
-            Tell(about, new("OMJobRefused", $"The OMJob cannot be written: {Words(reply, job)}", Warning: true));
+            Record(about, new("OMJobRefused", $"The OMJob cannot be written: {Redacted(reply, job)}", Warning: true));
         TryAgain(key, Pause(failures, reply.RetryAfter));
     }
 
@@ -878,9 +878,9 @@ sealed partial class Operator
     /// The API server's words without what the OMJob's env holds; where no spec is held to compare them with, none that
     /// may come from an object.
     /// </summary>
-    static string Words(Reply reply, Job? job) =>
+    static string Redacted(Reply reply, Job? job) =>
         reply.Fault is null && job is not { IsWhole: true, Spec.Length: > 0 } ? reply.Brief
-            : Secrets.Redact(reply.Words, job);
+            : Secrets.Redact(reply.Message, job);
 
     void TryAgain(Key key, TimeSpan delay)
     {
@@ -906,13 +906,13 @@ sealed partial class Operator
     {
         var sent = time.GetTimestamp();
         var begun = epoch;
-        var told = request.OnLine is null ? Watches.Select(watch => watch.Newest).ToArray() : null;
+        var told = request.OnLine is null ? Reflectors.Select(watch => watch.Newest).ToArray() : null;
         var reply = await send(request, stop);
         var took = time.GetElapsedTime(sent);
         LastCode = reply.Code;
         if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
         // Who waits for a time of day waits for another span now; so after the machine slept.
-        if (reply.Date is { } date && clock.Hear(date, took)) queue.WakeAll();
+        if (reply.Date is { } date && clock.Adjust(date, took)) queue.WakeAll();
         reply = reply with
         {
             Epoch = begun,
@@ -947,7 +947,7 @@ sealed partial class Operator
         gauges.Add((Metrics.Blocked, Metrics.Label("what", "main"), main));
         gauges.Add((Metrics.Blocked, Metrics.Label("what", "exit"), exit));
         gauges.Add((Metrics.Overdue, "", late));
-        foreach (var watch in Watches)
+        foreach (var watch in Reflectors)
             gauges.Add((Metrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
                 + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent));
         return gauges;
@@ -959,20 +959,20 @@ sealed partial class Operator
     /// Puts an event on its way; it never holds up the protocol. A fact told again raises its count. Each namespace has
     /// a queue of its own, as long as the room that is left: one where events are slow takes nobody else's.
     /// </summary>
-    void Tell(Held about, Fact fact, int count = 1)
+    void Record(CachedObject about, Event fact, int count = 1)
     {
         var now = Now;
         var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
         if (about is Job job) about = job.Short();
-        fact = cache.Note(about.Key, about.Uid, p =>
+        fact = cache.Remember(about.Key, about.Uid, p =>
         {
-            var again = p.LastFact is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
+            var again = p.LastEvent is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
             var told = again ?? fact with { First = now, Name = name, About = about };
-            return p with { LastFact = told with { Count = count, Last = now } };
-        }).LastFact!;
+            return p with { LastEvent = told with { Count = count, Last = now } };
+        }).LastEvent!;
         lock (gate)
         {
-            if (!facts.TryGetValue(about.Namespace, out var mine)) facts[about.Namespace] = mine = [];
+            if (!events.TryGetValue(about.Namespace, out var mine)) events[about.Namespace] = mine = [];
             var room = mine.Count < 20_000 - pending;
             if (room) { mine.Enqueue(fact); pending++; }
             else log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", about.Namespace, about.Name);
@@ -983,8 +983,8 @@ sealed partial class Operator
     /// <summary>Writes the next event of a namespace.</summary>
     async Task WriteEvent(Key ns, CancellationToken stop)
     {
-        Fact? fact;
-        lock (gate) if (!facts.TryGetValue(ns.Namespace, out var mine) || !mine.TryPeek(out fact)) return;
+        Event? fact;
+        lock (gate) if (!events.TryGetValue(ns.Namespace, out var mine) || !mine.TryPeek(out fact)) return;
         var (about, path) = (fact.About!, Paths.Events(ns.Namespace));
         var reply = fact.Last == fact.First ? null : await Call(
             new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
@@ -995,8 +995,8 @@ sealed partial class Operator
                 about.Namespace, about.Name, fact.Action, reply.Brief);
         lock (gate)
         {
-            facts[ns.Namespace].Dequeue();
-            if (facts[ns.Namespace].Count == 0) facts.Remove(ns.Namespace);
+            events[ns.Namespace].Dequeue();
+            if (events[ns.Namespace].Count == 0) events.Remove(ns.Namespace);
             else senders.Add(ns);
             if (--pending == 0) written?.TrySetResult();
         }
@@ -1025,17 +1025,17 @@ sealed record Decision(Act Act, string Why = "")
     /// <summary>When to look again if nothing happens (server's time).</summary>
     public DateTimeOffset? Wake { get; init; }
     /// <summary>The event to write once the step is done.</summary>
-    public Fact? Fact { get; init; }
+    public Event? Event { get; init; }
 }
 
-enum Sight { Unknown, Absent, Present, Refused, NamespaceGoing }
+enum Presence { Unknown, Absent, Present, Refused, NamespaceGoing }
 
 /// <summary>What is known of a pod's name. Unknown only leads to asking; absent: a live GET answered 404.</summary>
 sealed record PodView(Pod? Pod)
 {
-    public Sight Sight { get; init; } = Pod is null ? Sight.Unknown : Sight.Present;
+    public Presence Presence { get; init; } = Pod is null ? Presence.Unknown : Presence.Present;
     /// <summary>The API server's words, where it says that the pod can never be.</summary>
-    public string Words { get; init; } = "";
+    public string Message { get; init; } = "";
     /// <summary>When it was asked for, its OMJob being as it is (server's time); null: a watch told it.</summary>
     public DateTimeOffset? Asked { get; init; }
     /// <summary>Not to be created before then.</summary>
@@ -1046,13 +1046,13 @@ sealed record PodView(Pod? Pod)
     public bool Stopped { get; init; }
 
     public static PodView Unknown { get; } = new((Pod?)null);
-    public static PodView Absent { get; } = new((Pod?)null) { Sight = Sight.Absent };
-    public static PodView NamespaceGoing { get; } = new((Pod?)null) { Sight = Sight.NamespaceGoing };
-    public static PodView Refused(string words) => new((Pod?)null) { Sight = Sight.Refused, Words = words };
+    public static PodView Absent { get; } = new((Pod?)null) { Presence = Presence.Absent };
+    public static PodView NamespaceGoing { get; } = new((Pod?)null) { Presence = Presence.NamespaceGoing };
+    public static PodView Refused(string words) => new((Pod?)null) { Presence = Presence.Refused, Message = words };
 }
 
 /// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: only a clock says so.</summary>
-sealed record End(int? ExitCode, string Words, bool ByClock = false);
+sealed record End(int? ExitCode, string Message, bool ByClock = false);
 
 /// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
 static class Protocol
@@ -1068,10 +1068,10 @@ static class Protocol
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
 
     /// <summary>A job's next step, given what is known of the main pod and the exit pod named in its status.</summary>
-    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
+    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
     {
         if (job.Stale) return new(Act.AskJob);
-        var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing;
+        var going = main.Presence == Presence.NamespaceGoing || exit.Presence == Presence.NamespaceGoing;
         if (going && !job.Status.Phase.IsFinished()) return WhenNamespaceGoes(job, main, now, clocks); // G10
         return job.Status.Phase switch
         {
@@ -1083,7 +1083,7 @@ static class Protocol
         };
     }
 
-    static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Clocks clocks)
+    static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Deadlines clocks)
     {
         var end = job.Status.Phase == Phase.Running ? Ended(main, now, clocks) : null;
         var status = end is null ? job.Status : Recorded(job, main, end);
@@ -1094,10 +1094,10 @@ static class Protocol
     {
         _ when !job.HasFinalizer && !job.Deleting => new(Act.AddFinalizer), // even where its main pod is there
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
-        { Sight: Sight.Unknown } when job.Deleting => new(Act.AskMain),
+        { Presence: Presence.Unknown } when job.Deleting => new(Act.AskMain),
         _ when job.Deleting => Drop(job, Job.Finalizer), // F5: it never started
         { Pod: { } pod } => Foreign(pod, main, now),
-        { Sight: Sight.Refused } => MainEnded(job, main, new(null, $"cannot be created: {main.Words}"), now), // G15
+        { Presence: Presence.Refused } => MainEnded(job, main, new(null, $"cannot be created: {main.Message}"), now), // G15
         _ => Create(Act.CreateMain, job, main, now),
     };
 
@@ -1105,19 +1105,19 @@ static class Protocol
     static Decision WhenUnknown(Job job, PodView main, DateTimeOffset now) => main switch
     {
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
-        { Sight: Sight.Unknown } => new(Act.AskMain),
+        { Presence: Presence.Unknown } => new(Act.AskMain),
         _ when job.Status is { MainPodName: not null, CompletionTime: null } =>
             MainEnded(job, PodView.Absent, new(null, "was deleted before its end was seen"), now),
         _ => Finish(now, false, job.Status with
         {
-            Message = $"Status.phase '{Text.Cut(job.Status.PhaseText, 40)}' is no phase of an OMJob",
+            Message = $"Status.phase '{Text.Truncate(job.Status.PhaseText, 40)}' is no phase of an OMJob",
         }, null),
     };
 
-    static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Clocks clocks)
+    static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Deadlines clocks)
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
-        if (main.Sight == Sight.Unknown) return new(Act.AskMain);
+        if (main.Presence == Presence.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (main.Pod is { } other && !other.BelongsTo(job)) // D2: name taken, so ours is gone; or was, before ours
         {
@@ -1147,20 +1147,20 @@ static class Protocol
     }
 
     static Decision WhenExitHandlerRunning(
-        Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
+        Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer);
         if (!job.HasExitSpec) return Finish(now, true, job.Status, null);
         if (job.Status.ExitPodName is null) return NextAttempt(job, 1, null, null);
         // H1: the handler finds the main pod by its labels.
-        if (main.Sight == Sight.Unknown) return new(Act.AskMain);
+        if (main.Presence == Presence.Unknown) return new(Act.AskMain);
         if (main is { Pod: { LostLabels: true } lost, AskAgain: null } && lost.BelongsTo(job))
             return new(Act.RestoreLabels) { Pod = lost };
         // G22: a drain waits for the main pod, but not for all attempts of its handler.
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
         var letGo = drained?.DeletionTimestamp + clocks.LostPodSlack;
-        var handled = Pods.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
+        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
@@ -1168,19 +1168,19 @@ static class Protocol
         return next with { Wake = Earliest(next.Wake, letGo) };
     }
 
-    static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Clocks clocks)
+    static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Deadlines clocks)
     {
-        if (exit.Sight == Sight.Refused)
-            return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Words}"); // G15
-        if (exit.Sight is Sight.Unknown or Sight.Absent) return Create(Act.CreateExit, job, exit, now);
-        var (pod, ran) = (exit.Pod!, Pods.Ran(job));
+        if (exit.Presence == Presence.Refused)
+            return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Message}"); // G15
+        if (exit.Presence is Presence.Unknown or Presence.Absent) return Create(Act.CreateExit, job, exit, now);
+        var (pod, ran) = (exit.Pod!, PodTemplate.Ran(job));
         if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
         {
             // One that came just now may come again, as often as a name is chosen.
-            var patience = pod.Created + TimeSpan.FromSeconds((1 << Math.Min(Pods.Number(job) - ran - 1, 5)) - 1);
+            var patience = pod.Created + TimeSpan.FromSeconds((1 << Math.Min(PodTemplate.Number(job) - ran - 1, 5)) - 1);
             return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
                 : now < patience ? new(Act.Wait) { Wake = patience }
-                : NextAttempt(job, Pods.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
+                : NextAttempt(job, PodTemplate.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
         }
         if (Ended(exit, now, clocks) is not { } end)
         {
@@ -1204,12 +1204,12 @@ static class Protocol
         var again = ended + FirstBackoff * (1 << Math.Min(ran, 20));
         return now < again && ran + 1 < Attempts(job, clocks)
             ? new(Act.Wait) { Wake = again }
-            : Failed(job, now, clocks, end.Words); // G16, G17
+            : Failed(job, now, clocks, end.Message); // G16, G17
     }
 
-    static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks clocks)
+    static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
     {
-        if (main.Sight == Sight.Unknown && job.HasFinalizer && job.Status.MainPodName is not null)
+        if (main.Presence == Presence.Unknown && job.HasFinalizer && job.Status.MainPodName is not null)
             return new(Act.AskMain); // F1
         if (main.Pod is { HasFinalizer: true } pod && pod.BelongsTo(job)) return new(Act.ReleasePod) { Pod = pod };
         if (job.HasFinalizer) return Drop(job, Job.Finalizer);
@@ -1234,7 +1234,7 @@ static class Protocol
         if (pod.JobUid is null) return null; // not ours to judge
         if (job?.Uid != pod.JobUid)
             return pod.IsSettled ? null : Remove("belongs to an OMJob that is gone", null);
-        if (pod.Name == Pods.MainName(job))
+        if (pod.Name == PodTemplate.MainName(job))
             // Whatever the clocks say here: where they ended it, they were another process's.
             return job.Status.Phase < Phase.ExitHandlerRunning || pod.PhaseOver || pod.Deleting
                 || pod.ExitCode is not null
@@ -1244,17 +1244,17 @@ static class Protocol
         var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
         return current || pod.IsSettled ? null : Remove("is not the current attempt", null);
 
-        Decision Remove(string why, Fact? fact) => pod.HasFinalizer
+        Decision Remove(string why, Event? fact) => pod.HasFinalizer
             ? new(Act.ReleasePod, why) { Pod = pod }
-            : new(Act.DeletePod, why) { Pod = pod, Fact = fact };
+            : new(Act.DeletePod, why) { Pod = pod, Event = fact };
     }
 
     // ----- the end of a pod
 
     /// <summary>How a pod ended, null while it has not (DESIGN: "over" is the first of these).</summary>
-    public static End? Ended(PodView view, DateTimeOffset now, Clocks clocks)
+    public static End? Ended(PodView view, DateTimeOffset now, Deadlines clocks)
     {
-        if (view.Sight == Sight.Absent) return new(null, "was deleted before its end was seen");
+        if (view.Presence == Presence.Absent) return new(null, "was deleted before its end was seen");
         if (view.Pod is not { } pod) return null;
         if (pod.ExitCode is { } code) return Terminated(pod, code, view.Stopped);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
@@ -1291,7 +1291,7 @@ static class Protocol
     }
 
     /// <summary>When a clock alone can end the pod.</summary>
-    static DateTimeOffset? EndsBy(Pod pod, Clocks clocks) => Earliest(
+    static DateTimeOffset? EndsBy(Pod pod, Deadlines clocks) => Earliest(
         pod.OverSeen + pod.Grace + clocks.LostPodSlack,
         pod.DeletionTimestamp + clocks.LostPodSlack + TimeSpan.FromMilliseconds(1));
 
@@ -1309,8 +1309,8 @@ static class Protocol
         if (!job.HasExitSpec) return Finish(now, true, status, null); // G18
         return new(Act.WriteStatus, status.Message!)
         {
-            Status = status with { Phase = Phase.ExitHandlerRunning, ExitPodName = Pods.ExitName(job.Name, 1) },
-            Fact = new(end.ExitCode == 0 ? "MainPodCompleted" : "MainPodFailed", status.Message!, end.ExitCode != 0),
+            Status = status with { Phase = Phase.ExitHandlerRunning, ExitPodName = PodTemplate.ExitName(job.Name, 1) },
+            Event = new(end.ExitCode == 0 ? "MainPodCompleted" : "MainPodFailed", status.Message!, end.ExitCode != 0),
         };
     }
 
@@ -1320,16 +1320,16 @@ static class Protocol
         var itself = main.Pod is { Deleting: false, ExitCode: not null }; // it ended before we could stop it
         var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
         var words = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
-            ?? Text.Cut(JobStatus.AsMainWords($"Main pod {end.Words}{deleted}"), 500);
-        return job.Status with { MainPodName = Pods.MainName(job), ExitCode = end.ExitCode, Message = words };
+            ?? Text.Truncate(JobStatus.AsMainMessage($"Main pod {end.Message}{deleted}"), 500);
+        return job.Status with { MainPodName = PodTemplate.MainName(job), ExitCode = end.ExitCode, Message = words };
     }
 
     /// <summary>The attempt whose name is in status has ended, and not well.</summary>
-    static Decision Failed(Job job, DateTimeOffset now, Clocks clocks, string words)
+    static Decision Failed(Job job, DateTimeOffset now, Deadlines clocks, string words)
     {
-        var ran = Pods.Ran(job) + 1;
+        var ran = PodTemplate.Ran(job) + 1;
         return ran < Attempts(job, clocks)
-            ? NextAttempt(job, Pods.Number(job) + 1, words, null)
+            ? NextAttempt(job, PodTemplate.Number(job) + 1, words, null)
             : Finish(now, false, job.Status, $"exit handler {words}"
                 + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
     }
@@ -1340,13 +1340,13 @@ static class Protocol
     /// </summary>
     static Decision NextAttempt(Job job, int number, string? failed, string? foreign)
     {
-        var (next, attempt) = (Pods.ExitName(job.Name, number), Pods.Ran(job) + 1);
+        var (next, attempt) = (PodTemplate.ExitName(job.Name, number), PodTemplate.Ran(job) + 1);
         var said = failed is not null ? $"{JobStatus.AttemptWord}{attempt} {failed}"
             : foreign is not null ? $"{JobStatus.AttemptWord}{attempt} {JobStatus.IsRenamed}{next}: {foreign}" : null;
         return new(Act.WriteStatus, said ?? $"no attempt is named, the first is {next}")
         {
-            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainWords, said) },
-            Fact = said is null ? null : new("ExitHandlerRetried",
+            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainMessage, said) },
+            Event = said is null ? null : new("ExitHandlerRetried",
                 $"E{said[1..]}{(failed is null ? "" : $"; next attempt is {next}")}", true),
         };
     }
@@ -1355,18 +1355,18 @@ static class Protocol
     static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? words)
     {
         var phase = handled && status.ExitCode == 0 ? Phase.Succeeded : Phase.Failed;
-        var message = Text.Join(status.MainWords, words);
+        var message = Text.Join(status.MainMessage, words);
         return new(Act.WriteStatus, message)
         {
             Status = status with { Phase = phase, Message = message, CompletionTime = now },
-            Fact = phase == Phase.Succeeded ? new("OMJobCompleted", message) : new("OMJobFailed", message, true),
+            Event = phase == Phase.Succeeded ? new("OMJobCompleted", message) : new("OMJobFailed", message, true),
         };
     }
 
     /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
     static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
     {
-        Status = job.Status with { Message = Text.Cut(JobStatus.AsMainWords(JobStatus.Stopped + why), 500) },
+        Status = job.Status with { Message = Text.Truncate(JobStatus.AsMainMessage(JobStatus.Stopped + why), 500) },
     };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
@@ -1386,7 +1386,7 @@ static class Protocol
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    static long Attempts(Job job, Clocks clocks) =>
+    static long Attempts(Job job, Deadlines clocks) =>
         1 + (job.BackoffLimit ?? clocks.ExitHandlerRetries);
 
     public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();

@@ -15,7 +15,7 @@ namespace OMJobs;
 static class Program
 {
     static readonly Option<string?>
-        Kubeconfig = Flag("--kubeconfig", "PATH",
+        KubeconfigPath = Flag("--kubeconfig", "PATH",
             "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]"),
         Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]"),
         Level = Flag("--log-level", "LEVEL", "trace, debug, info, warn, error or off [LOG_LEVEL; default: info]"),
@@ -55,7 +55,7 @@ static class Program
         release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
         var root = new RootCommand(what)
         {
-            Kubeconfig, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
+            KubeconfigPath, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
             StartDeadline, ExitDeadline, ExitRetries, LostPodSlack, release,
         };
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
@@ -69,8 +69,8 @@ static class Program
             var settings = ReadSettings(parsed, Environment.GetEnvironmentVariable);
             using var logs = LoggerFactory.Create(logging => ConfigureLogs(logging, settings));
             var log = logs.CreateLogger("omjob");
-            var access = ClusterAccess.Load(parsed.GetValue(Kubeconfig), parsed.GetValue(Context));
-            using var api = new ApiServer(access, TimeProvider.System, log);
+            var access = Kubeconfig.Load(parsed.GetValue(KubeconfigPath), parsed.GetValue(Context));
+            using var api = new ApiClient(access, TimeProvider.System, log);
             using var stop = new CancellationTokenSource();
             void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
             using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
@@ -79,7 +79,7 @@ static class Program
                 settings.Namespaces is [""] ? "ALL" : string.Join(',', settings.Namespaces));
             if (settings.PollingAsked)
                 log.LogInformation("Nothing polls: POLLING_INTERVAL_SECONDS and REQUEUE_DELAY_SECONDS have no effect");
-            return await action(new(api.Send, settings.Clocks, TimeProvider.System, log), settings, stop.Token);
+            return await action(new(api.Send, settings.Deadlines, TimeProvider.System, log), settings, stop.Token);
         }
         catch (UsageException e) { return Fail(2, e.Message); }
         catch (SocketException e) { return Fail(1, $"cannot listen: {e.Message}"); }
@@ -103,9 +103,9 @@ static class Program
                 "a number of workers (1 to 1000)"),
             HealthPort = (int)Read(HealthPort, "HEALTH_CHECK_PORT", 8080, Count(0, 65535), port),
             MetricsPort = (int)Read(MetricsPort, "METRICS_PORT", 8081, Count(0, 65535), port),
-            AllAddresses = parsed.GetValue(Kubeconfig) is null && KubernetesClientConfiguration.IsInCluster(),
+            AllAddresses = parsed.GetValue(KubeconfigPath) is null && KubernetesClientConfiguration.IsInCluster(),
             PollingAsked = polling > 0,
-            Clocks = new(
+            Deadlines = new(
                 Read(StartDeadline, "START_DEADLINE", TimeSpan.FromHours(1), ParseDuration, duration),
                 Read(ExitDeadline, "EXIT_HANDLER_DEADLINE", TimeSpan.FromMinutes(10), ParseDuration, duration),
                 Read(LostPodSlack, "LOST_POD_SLACK", TimeSpan.FromSeconds(60), ParseDuration, duration),
@@ -212,9 +212,9 @@ sealed record Settings
     /// <summary>Serve the endpoints on all addresses (in a cluster), not on loopback only.</summary>
     public bool AllAddresses { get; init; }
     public bool PollingAsked { get; init; }
-    public required Clocks Clocks { get; init; }
+    public required Deadlines Deadlines { get; init; }
 }
 
 /// <summary>How long to wait for what; TimeSpan.Zero as a deadline means none.</summary>
-sealed record Clocks(
+sealed record Deadlines(
     TimeSpan StartDeadline, TimeSpan ExitHandlerDeadline, TimeSpan LostPodSlack, int ExitHandlerRetries);

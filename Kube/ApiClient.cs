@@ -56,7 +56,7 @@ sealed record Reply(int Code, byte[] Body)
     StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(Json.Default.StatusObject);
 
     /// <summary>What the API server said, in one line.</summary>
-    public string Words => Fault
+    public string Message => Fault
         ?? (Status?.Message is { Length: > 0 } message ? message : $"the API server answered {Code}");
 
     /// <summary>The same without a word that may come from an object: code, reason and the paths of fields.</summary>
@@ -122,13 +122,13 @@ static class MediaTypes
 /// every 5 to 10 minutes anyway, so that no bad API server behind a load balancer holds us, requests go to new
 /// connections; those under way end where they are.
 /// </summary>
-sealed class ApiServer : IDisposable
+sealed class ApiClient : IDisposable
 {
     /// <summary>Who we are, and the connections made as such; it goes with the last request that uses it.</summary>
     // Not PooledConnectionLifetime: a connection past that is pinged no more, so that W2 would not hold for its watch.
-    sealed class Session(ClusterAccess access, long begun)
+    sealed class Session(Kubeconfig access, long begun)
     {
-        public readonly ClusterAccess Access = access;
+        public readonly Kubeconfig Access = access;
         public readonly HttpClient Http = NewClient(access);
         public readonly long Begun = begun; // timestamp
         public int Users; // requests, and 1 while it is the current one
@@ -145,14 +145,14 @@ sealed class ApiServer : IDisposable
     long? lookedInDoubt; // timestamp
     bool denied, doubted; // since the last look: a 401; that or a handshake that failed
 
-    public ApiServer(ClusterAccess access, TimeProvider? time = null, ILogger? log = null)
+    public ApiClient(Kubeconfig access, TimeProvider? time = null, ILogger? log = null)
     {
         (this.time, this.log) = (time ?? TimeProvider.System, log);
         session = NewSession(access);
         looked = session.Begun;
     }
 
-    static HttpClient NewClient(ClusterAccess access)
+    static HttpClient NewClient(Kubeconfig access)
     {
         var http = new HttpClient(new SocketsHttpHandler
         {
@@ -174,7 +174,7 @@ sealed class ApiServer : IDisposable
         return http;
     }
 
-    static SslClientAuthenticationOptions Tls(ClusterAccess access)
+    static SslClientAuthenticationOptions Tls(Kubeconfig access)
     {
         var tls = new SslClientAuthenticationOptions();
         if (access.Authorities is { } authorities)
@@ -303,7 +303,7 @@ sealed class ApiServer : IDisposable
         Leave(old);
     }
 
-    Session? Reread(ClusterAccess access)
+    Session? Reread(Kubeconfig access)
     {
         try { return access is { HasChanged: true, Again: { } again } ? NewSession(again()) : null; }
 #pragma warning disable CA1031 // Half written, say: what was read before stays, and we look again.
@@ -315,7 +315,7 @@ sealed class ApiServer : IDisposable
         }
     }
 
-    Session NewSession(ClusterAccess access) => new(access, time.GetTimestamp()) { Users = 1 };
+    Session NewSession(Kubeconfig access) => new(access, time.GetTimestamp()) { Users = 1 };
 
     TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 

@@ -116,7 +116,7 @@ sealed class Endpoints : IDisposable
     /// </summary>
     string? Unhealthy()
     {
-        if (op.Watches.Exists(w => w.Turned != 0 && Age(w.Turned) > TimeSpan.FromMinutes(6)))
+        if (op.Reflectors.Exists(w => w.LastTurn != 0 && Age(w.LastTurn) > TimeSpan.FromMinutes(6)))
             return "a watch has stopped turning";
         return Age(op.Answered) <= TimeSpan.FromMinutes(10) ? null
             : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
@@ -126,11 +126,11 @@ sealed class Endpoints : IDisposable
     /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
     string? Unready()
     {
-        if (op.Watches.Count == 0) return "nothing is listed yet";
-        if (op.Watches.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
-        var needed = op.Watches.Where(w => !w.Absent);
-        return needed.Any(w => !w.Connected && Age(w.Lost == 0 ? w.Heard : w.Lost) > TimeSpan.FromSeconds(15)
-            || Age(w.Heard) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
+        if (op.Reflectors.Count == 0) return "nothing is listed yet";
+        if (op.Reflectors.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
+        var needed = op.Reflectors.Where(w => !w.Absent);
+        return needed.Any(w => !w.Connected && Age(w.Disconnected == 0 ? w.LastReceived : w.Disconnected) > TimeSpan.FromSeconds(15)
+            || Age(w.LastReceived) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
     }
 
     TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);

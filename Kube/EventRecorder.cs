@@ -3,9 +3,9 @@
 namespace OMJobs;
 
 /// <summary>Something worth an event; what Tell adds makes it one.</summary>
-sealed record Fact(string Action, string Message, bool Warning = false)
+sealed record Event(string Action, string Message, bool Warning = false)
 {
-    public Held? About { get; init; }
+    public CachedObject? About { get; init; }
     public string Name { get; init; } = "";
     public int Count { get; init; }
     public DateTimeOffset First { get; init; }

@@ -19,14 +19,14 @@ sealed class ApiTime : JsonConverter<DateTimeOffset>
 }
 
 /// <summary>Reading JSON that may be anything: what is not there, or of another type, is nothing.</summary>
-static class Extensions
+static class JsonReading
 {
     public static JsonElement Get(this JsonElement json, string name) =>
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
     public static string? Text(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.String } text ? text.GetString() : null;
     public static string? Text(this JsonElement json, string name, int most) =>
-        json.Text(name) is { } text ? OMJobs.Text.Cut(text, most) : null;
+        json.Text(name) is { } text ? OMJobs.Text.Truncate(text, most) : null;
     public static long? Number(this JsonElement json, string name) =>
         json.Get(name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt64(out var n) ? n : null;
     public static DateTimeOffset? Time(this JsonElement json, string name) =>
@@ -75,15 +75,15 @@ static class Extensions
 static class Text
 {
     /// <summary>Short enough for an event, whose message should stay within 1,024 bytes.</summary>
-    public static string Cut(string text, int most = 900) =>
+    public static string Truncate(string text, int most = 900) =>
         text.Length <= most ? text : text[..(char.IsHighSurrogate(text[most - 1]) ? most - 1 : most)] + "…";
 
     public static string? Pair(string? reason, string? message) =>
         string.IsNullOrEmpty(reason) ? null
-            : Cut(reason, 500) + (string.IsNullOrEmpty(message) ? "" : $": {Cut(message, 300)}");
+            : Truncate(reason, 500) + (string.IsNullOrEmpty(message) ? "" : $": {Truncate(message, 300)}");
 
     public static string Join(string main, string? handler) =>
-        string.IsNullOrEmpty(handler) ? main : Cut($"{Cut(main, 500)}; {handler}");
+        string.IsNullOrEmpty(handler) ? main : Truncate($"{Truncate(main, 500)}; {handler}");
 
     /// <summary>At most ten years, so that no sum of times overflows.</summary>
     public static TimeSpan Seconds(long seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 315_360_000));

@@ -10,7 +10,7 @@ using YamlDotNet.RepresentationModel;
 namespace OMJobs;
 
 /// <summary>Where the cluster is, who we are there. Configuration and credentials are the client package's.</summary>
-sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials)
+sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
 {
     const string ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount";
     /// <summary>The cluster's own authorities; null: the system's.</summary>
@@ -25,7 +25,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     /// <summary>The files that it was read from, and what they held.</summary>
     public IReadOnlyDictionary<string, string> Files { get; init; } = new Dictionary<string, string>();
     /// <summary>Reads all of it anew. Throws UsageException.</summary>
-    public Func<ClusterAccess>? Again { get; init; }
+    public Func<Kubeconfig>? Again { get; init; }
     /// <summary>
     /// Whether a file holds something else by now; one that is empty is being written. By content, for mounted files
     /// are links that are swapped.
@@ -34,7 +34,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         Files.Any(file => File.ReadAllText(file.Key) is { Length: > 0 } text && text != file.Value);
 
     /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws UsageException.</summary>
-    public static ClusterAccess Load(string? path, string? context)
+    public static Kubeconfig Load(string? path, string? context)
     {
         if (path is null && KubernetesClientConfiguration.IsInCluster())
             return InCluster(KubernetesClientConfiguration.InClusterConfig().Host, ServiceAccount);
@@ -49,7 +49,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
     }
 
     /// <summary>With the token and the authorities of a directory, where the kubelet renews them.</summary>
-    internal static ClusterAccess InCluster(string host, string directory) =>
+    internal static Kubeconfig InCluster(string host, string directory) =>
         // The package would read the token again by the wall clock, which may be set back.
         From(directory, read => new(host.TrimEnd('/'), Token(read(Path.Combine(directory, "token"))))
         {
@@ -57,7 +57,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         });
 
     /// <summary>Takes down what is read, so that a change shows, also one that comes while it is read.</summary>
-    static ClusterAccess From(string file, Func<Func<string, string>, ClusterAccess> load)
+    static Kubeconfig From(string file, Func<Func<string, string>, Kubeconfig> load)
     {
         var files = new Dictionary<string, string>();
         try
@@ -76,7 +76,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         }
     }
 
-    static ClusterAccess FromKubeconfig(string path, string? context, Func<string, string> read)
+    static Kubeconfig FromKubeconfig(string path, string? context, Func<string, string> read)
     {
         var yaml = new YamlStream();
         yaml.Load(new StringReader(read(path)));
@@ -96,7 +96,7 @@ sealed record ClusterAccess(string Server, ServiceClientCredentials? Credentials
         return FromKubeconfig(path, cluster, user, read);
     }
 
-    static ClusterAccess FromKubeconfig(
+    static Kubeconfig FromKubeconfig(
         string path, YamlMappingNode cluster, YamlMappingNode? user, Func<string, string> read)
     {
         // All files are read here: the package reads one certificate of a bundle, no tokenFile, and nothing again.

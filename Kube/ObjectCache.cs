@@ -10,12 +10,12 @@ namespace OMJobs;
 /// that it concerns, before and after (a Tombstone where it has gone); <paramref name="passed"/> tells if a watch has
 /// come past a version.
 /// </summary>
-sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> passed)
+sealed class ObjectCache(Action<Key, CachedObject?, CachedObject> changed, Func<CachedObject, bool> passed)
 {
     const int MostHeld = 32 << 20; // bytes of OMJobs; one that is not held as a whole is asked for when that is needed
 
     readonly Lock gate = new(); // guards all below
-    readonly Dictionary<Key, Held> objects = [];
+    readonly Dictionary<Key, CachedObject> objects = [];
     readonly Dictionary<Key, List<Key>> pods = []; // by the key of their OMJob, which need not be there
     readonly Dictionary<Key, Progress> progress = [];
     readonly Dictionary<Key, HashSet<Key>> runs = []; // of each CronOMJob, the OMJobs that name it as their owner
@@ -29,7 +29,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. Live:
     /// when the request was sent that it answers; isThere: nothing that a watch has told came after the answer.
     /// </summary>
-    public void Upsert(Held seen, bool deleted = false, DateTimeOffset? live = null, bool isThere = false)
+    public void Upsert(CachedObject seen, bool deleted = false, DateTimeOffset? live = null, bool isThere = false)
     {
         lock (gate)
         {
@@ -37,22 +37,22 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
             // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
             if ((held is Tombstone || (held is null && live is not null)) && !isThere && passed(seen)) return;
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
-            if (live is { } at && held is Job same && same.Version == seen.Version)
+            if (live is { } at && held is Job same && same.ResourceVersion == seen.ResourceVersion)
                 objects[seen.Key] = held = same with { SeenLive = at, Stale = false };
-            if (held is not null && !Versions.Newer(seen.Version, held.Version)
-                && !(deleted && held is not Tombstone && seen.Version == held.Version)) return;
-            if (!deleted) Put(held, seen.After(held, live));
-            else if (held is not null) Put(held, Gone(held, seen));
-            else changed(seen is Pod pod ? HomeOf(pod) : seen.Key, null, Gone(seen, seen)); // nothing to bury
+            if (held is not null && !Versions.IsNewer(seen.ResourceVersion, held.ResourceVersion)
+                && !(deleted && held is not Tombstone && seen.ResourceVersion == held.ResourceVersion)) return;
+            if (!deleted) Put(held, seen.Merge(held, live));
+            else if (held is not null) Put(held, TombstoneOf(held, seen));
+            else changed(seen is Pod pod ? OwnerKeyOf(pod) : seen.Key, null, TombstoneOf(seen, seen)); // nothing to bury
         }
     }
 
     /// <summary>The object is gone, if it is still this one (D2) and nothing newer has come since.</summary>
-    public void Remove(Held gone)
+    public void Remove(CachedObject gone)
     {
         lock (gate)
             if (objects.GetValueOrDefault(gone.Key) is { } held and not Tombstone && held.Uid == gone.Uid)
-                Put(held, Gone(held, held));
+                Put(held, TombstoneOf(held, held));
     }
 
     /// <summary>Changes what is held of a job, if it is still this one.</summary>
@@ -63,12 +63,12 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     }
 
     /// <summary>All objects that a list of that version should have had and had not are gone.</summary>
-    public void Prune(Watch watch, HashSet<Key> listed, string version)
+    public void Prune(Reflector watch, HashSet<Key> listed, string version)
     {
         lock (gate)
             foreach (var held in objects.Values.Where(h => h.Key.Kind == watch.Kind && h is not Tombstone
-                && watch.Covers(h.Namespace) && !listed.Contains(h.Key) && !Versions.Newer(h.Version, version)).ToArray())
-                Put(held, Gone(held, held));
+                && watch.Covers(h.Namespace) && !listed.Contains(h.Key) && !Versions.IsNewer(h.ResourceVersion, version)).ToArray())
+                Put(held, TombstoneOf(held, held));
     }
 
     public void Clear()
@@ -76,20 +76,20 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
         lock (gate)
         {
             foreach (var all in (System.Collections.IDictionary[])[objects, pods, runs, aliases]) all.Clear();
-            foreach (var (key, known) in progress.ToArray()) Remember(key, known.OfPods);
+            foreach (var (key, known) in progress.ToArray()) SetProgress(key, known.OfPods);
             size = 0;
         }
     }
 
-    static Tombstone Gone(Held held, Held seen) =>
-        new() { Key = held.Key, Uid = seen.Uid, Version = seen.Version, Home = held.Home };
+    static Tombstone TombstoneOf(CachedObject held, CachedObject seen) =>
+        new() { Key = held.Key, Uid = seen.Uid, ResourceVersion = seen.ResourceVersion, OwnerKey = held.OwnerKey };
 
     /// <summary>Puts one state in the other's place. Retained runs are most of what is there: they are kept small.</summary>
-    void Put(Held? before, Held after)
+    void Put(CachedObject? before, CachedObject after)
     {
         after = after with { Key = before?.Key ?? after.Key with { Namespace = Shared(after.Namespace) } };
         var job = after as Job;
-        if (after is Pod pod) after = pod with { Home = HomeOf(pod) };
+        if (after is Pod pod) after = pod with { OwnerKey = OwnerKeyOf(pod) };
         if (before is Job { Size: var less }) size -= less;
         if (job is not null)
         {
@@ -97,27 +97,27 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
                 : size + job.Size <= MostHeld ? after : job.Short() with { Key = after.Key };
             size += after is Job { Size: var more } ? more : 0;
         }
-        var home = after.Home ?? after.Key;
-        if (before?.Home is { } old && old != home) Part(old, after.Key);
+        var home = after.OwnerKey ?? after.Key;
+        if (before?.OwnerKey is { } old && old != home) RemovePod(old, after.Key);
         objects[after.Key] = after;
-        NoteAliases(after);
-        if (after.Home is not null) Join(home, after.Key);
-        NoteRun(before?.Cron, after.Cron, after.Key);
+        AddAliases(after);
+        if (after.OwnerKey is not null) AddPod(home, after.Key);
+        MoveRun(before?.Cron, after.Cron, after.Key);
         // What was remembered of pods by their UIDs stays true.
-        if (after.Home is null && before is not null && (after is Tombstone || before.Uid != after.Uid))
-            Remember(home, ProgressOf(home).OfPods);
+        if (after.OwnerKey is null && before is not null && (after is Tombstone || before.Uid != after.Uid))
+            SetProgress(home, ProgressOf(home).OfPods);
         if (after is Retained) progress.Remove(home);
         changed(home, before, after);
-        DropSettled(home);
+        EvictSettled(home);
     }
 
-    void Remember(Key key, Progress after)
+    void SetProgress(Key key, Progress after)
     {
         if (after == Progress.None) progress.Remove(key);
         else progress[key] = after;
     }
 
-    public Held? Get(Key key) { lock (gate) return Whole(objects.GetValueOrDefault(key)); }
+    public CachedObject? Get(Key key) { lock (gate) return Whole(objects.GetValueOrDefault(key)); }
 
     public Progress ProgressOf(Key key) { lock (gate) return progress.GetValueOrDefault(key, Progress.None); }
 
@@ -125,13 +125,13 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     /// What is held for a key, and of a CronOMJob its runs. Forgets tombstones: no answer to a request is due when a
     /// key is taken.
     /// </summary>
-    public (Held? Owner, Pod[] Pods, Progress Progress) Observe(Key key)
+    public (CachedObject? Owner, Pod[] Pods, Progress Progress) Observe(Key key)
     {
         lock (gate)
         {
             if (objects.GetValueOrDefault(key) is Tombstone) objects.Remove(key);
             foreach (var pod in pods.GetValueOrDefault(key)?.Where(p => objects[p] is Tombstone).ToArray() ?? [])
-                Drop(key, pod);
+                Evict(key, pod);
             var (owner, there) = (Get(key), pods.GetValueOrDefault(key));
             if (owner is null && there is null) progress.Remove(key);
             return (owner, [.. there?.Select(p => (Pod)objects[p]) ?? []], ProgressOf(key));
@@ -146,12 +146,12 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     }
 
     /// <summary>Remembers something of a key, as long as that object is there. Null: of its pods, without it.</summary>
-    public Progress Note(Key key, string? uid, Func<Progress, Progress> change)
+    public Progress Remember(Key key, string? uid, Func<Progress, Progress> change)
     {
         lock (gate)
         {
             var after = change(ProgressOf(key));
-            if (Get(key)?.Uid == uid) Remember(key, after);
+            if (Get(key)?.Uid == uid) SetProgress(key, after);
             return after;
         }
     }
@@ -160,7 +160,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     public Key[] KeysOf(Func<string, bool> ofNamespace, bool retained)
     {
         lock (gate)
-            return [.. objects.Values.Where(h => retained || h is not Retained).Select(h => h.Home ?? h.Key)
+            return [.. objects.Values.Where(h => retained || h is not Retained).Select(h => h.OwnerKey ?? h.Key)
                 .Concat(progress.Keys).Where(key => ofNamespace(key.Namespace)).Distinct()];
     }
 
@@ -172,10 +172,10 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
                 else if (held is Job job) visit(job.Status.Phase, ProgressOf(key));
     }
 
-    static Held? Whole(Held? held) => held is Retained old ? old.ToJob() : held is Tombstone ? null : held;
+    static CachedObject? Whole(CachedObject? held) => held is Retained old ? old.ToJob() : held is Tombstone ? null : held;
 
     /// <summary>The job of a pod: by owner reference, else by label or its own name, both cut for a name too long.</summary>
-    Key HomeOf(Pod pod)
+    Key OwnerKeyOf(Pod pod)
     {
         var named = new Key(pod.Namespace, pod.JobName);
         return !pod.HasOwner && aliases.TryGetValue(named, out var whole)
@@ -183,7 +183,7 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
     }
 
     /// <summary>Pods may be told before their OMJob is: those that came under its cut name are its own.</summary>
-    void NoteAliases(Held job)
+    void AddAliases(CachedObject job)
     {
         if (job.Key is not { Kind: Kind.OMJob, Name.Length: > Names.MostInPodName }) return;
         foreach (var cut in (string[])[Names.LabelValue(job.Name), Names.Fit(job.Name, Names.MostInPodName, "")])
@@ -193,39 +193,39 @@ sealed class ObjectCache(Action<Key, Held?, Held> changed, Func<Held, bool> pass
             if (cut != job.Name) aliases[alias] = job.Key;
             foreach (var key in pods.GetValueOrDefault(alias)?.ToArray() ?? [])
             {
-                if (objects[key] is not Pod pod || HomeOf(pod) is var home && home == alias) continue;
-                Part(alias, key);
-                objects[key] = pod with { Home = home };
-                Join(home, key);
+                if (objects[key] is not Pod pod || OwnerKeyOf(pod) is var home && home == alias) continue;
+                RemovePod(alias, key);
+                objects[key] = pod with { OwnerKey = home };
+                AddPod(home, key);
             }
         }
     }
 
     /// <summary>Lets go of pods that need nothing any more: whoever wants one asks for it.</summary>
-    void DropSettled(Key home)
+    void EvictSettled(Key home)
     {
         if (objects.GetValueOrDefault(home) is Job or Cron || !pods.TryGetValue(home, out var keys)) return;
-        foreach (var key in keys.Where(k => objects[k] is Pod { IsSettled: true }).ToArray()) Drop(home, key);
+        foreach (var key in keys.Where(k => objects[k] is Pod { IsSettled: true }).ToArray()) Evict(home, key);
     }
 
-    void Drop(Key home, Key pod)
+    void Evict(Key home, Key pod)
     {
         objects.Remove(pod);
-        Part(home, pod);
+        RemovePod(home, pod);
     }
 
-    void Join(Key home, Key pod)
+    void AddPod(Key home, Key pod)
     {
         if (!pods.TryGetValue(home, out var keys)) pods[home] = keys = new(2);
         if (!keys.Contains(pod)) keys.Add(pod);
     }
 
-    void Part(Key home, Key pod)
+    void RemovePod(Key home, Key pod)
     {
         if (pods.TryGetValue(home, out var keys) && keys.Remove(pod) && keys.Count == 0) pods.Remove(home);
     }
 
-    void NoteRun(Owner? before, Owner? after, Key run)
+    void MoveRun(Owner? before, Owner? after, Key run)
     {
         if (before is not null && before.Key != after?.Key && runs.TryGetValue(before.Key, out var fewer)
             && fewer.Remove(run) && fewer.Count == 0)

@@ -8,26 +8,26 @@ enum Kind { OMJob, Pod, CronOMJob }
 readonly record struct Key(string Namespace, string Name, Kind Kind = Kind.OMJob);
 
 /// <summary>An object in the cache.</summary>
-abstract record Held
+abstract record CachedObject
 {
     public required Key Key { get; init; }
     public required string Uid { get; init; }
     /// <summary>Its resourceVersion.</summary>
-    public required string Version { get; init; }
+    public required string ResourceVersion { get; init; }
     public string Namespace => Key.Namespace;
     public string Name => Key.Name;
     /// <summary>Of a pod the key of its OMJob; null for what has a key of its own in the queue.</summary>
-    public Key? Home { get; init; }
+    public Key? OwnerKey { get; init; }
     /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
     public Owner? Cron { get; init; }
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
     /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
-    public virtual Held After(Held? before, DateTimeOffset? live) => this;
+    public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? live) => this;
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
-sealed record Tombstone : Held;
+sealed record Tombstone : CachedObject;
 
 // The objects as the API server sends them.
 
@@ -35,7 +35,7 @@ interface IApiObject
 {
     ObjectMeta? Metadata { get; }
     /// <summary>What we hold of it; null where it is no whole object.</summary>
-    Held? ToHeld(DateTimeOffset now);
+    CachedObject? ToHeld(DateTimeOffset now);
 }
 
 interface IWatchEvent
@@ -69,6 +69,6 @@ sealed record ObjectMeta(
 static class Versions
 {
     /// <summary>Resource versions are numbers that grow (KEP-5504).</summary>
-    public static bool Newer(string one, string other) =>
+    public static bool IsNewer(string one, string other) =>
         one.Length != other.Length ? one.Length > other.Length : string.CompareOrdinal(one, other) > 0;
 }

@@ -6,7 +6,7 @@ using System.Text.Json.Serialization.Metadata;
 namespace OMJobs;
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
-sealed class Watch(
+sealed class Reflector(
     Kind kind, string path, string ns, JsonTypeInfo itemType, JsonTypeInfo eventType)
 {
     public Kind Kind { get; } = kind;
@@ -15,17 +15,17 @@ sealed class Watch(
     public JsonTypeInfo ItemType { get; } = itemType;
     public JsonTypeInfo EventType { get; } = eventType;
 
-    public static Watch Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
+    public static Reflector Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
         Json.Default.PodObject, Json.Default.WatchEventPodObject);
-    public static Watch Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
+    public static Reflector Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
         Json.Default.JobObject, Json.Default.WatchEventJobObject);
-    public static Watch Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
+    public static Reflector Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
         Json.Default.CronObject, Json.Default.WatchEventCronObject);
 
     public string Namespace => ns;
     public bool Covers(string name) => ns.Length == 0 || ns == name;
-    public bool HasPassed(Held seen) => seen.Key.Kind == Kind && Covers(seen.Namespace)
-        && Version is { } version && !Versions.Newer(seen.Version, version);
+    public bool IsPast(CachedObject seen) => seen.Key.Kind == Kind && Covers(seen.Namespace)
+        && Version is { } version && !Versions.IsNewer(seen.ResourceVersion, version);
     /// <summary>All that was there has been told, since the start or since the cache was dropped.</summary>
     public bool Listed { get; set; }
     /// <summary>Objects in a page of a list: it grows and shrinks with what they have in bytes.</summary>
@@ -41,20 +41,20 @@ sealed class Watch(
     /// <summary>The API server said that it does not serve it, or not to us.</summary>
     public bool Absent { get; set; }
     /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>
-    public long Turned { get; set; }
-    public long Heard { get; set; }
+    public long LastTurn { get; set; }
+    public long LastReceived { get; set; }
     /// <summary>The server's last word by its own clock, in seconds of the epoch; 0: never.</summary>
     public long LastEvent { get; set; }
-    public long Lost { get; set; }
-    public void Tell(string? version, long now, DateTimeOffset server)
+    public long Disconnected { get; set; }
+    public void Advance(string? version, long now, DateTimeOffset server)
     {
-        (Version, Heard, LastEvent) = (version, now, server.ToUnixTimeSeconds());
-        if (version is not null) Tell(version);
+        (Version, LastReceived, LastEvent) = (version, now, server.ToUnixTimeSeconds());
+        if (version is not null) Advance(version);
     }
 
-    public void Tell(string version)
+    public void Advance(string version)
     {
-        if (Newest is not { } newest || Versions.Newer(version, newest)) Newest = version;
+        if (Newest is not { } newest || Versions.IsNewer(version, newest)) Newest = version;
     }
 
     public override string ToString() => $"{Kind}s{(ns.Length == 0 ? "" : $" of namespace {ns}")}";

@@ -15,7 +15,7 @@ sealed class ServerClock(TimeProvider time)
     /// Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took. True where
     /// the clock was set forward by more than several API servers may differ.
     /// </summary>
-    public bool Hear(DateTimeOffset date, TimeSpan took)
+    public bool Adjust(DateTimeOffset date, TimeSpan took)
     {
         lock (gate)
         {

@@ -33,7 +33,7 @@ static class Bodies
     }
 
     public static byte[] Finalizers(Job job, IEnumerable<string> finalizers) =>
-        Metadata(job.Uid, job.Version, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
+        Metadata(job.Uid, job.ResourceVersion, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
     /// <summary>Needs no resourceVersion: it takes what is ours out of the list, and the UID guards the pod.</summary>
     public static byte[] DropFinalizer(Pod pod) =>
@@ -41,7 +41,7 @@ static class Bodies
 
     public static byte[] Status(Job job, JobStatus status, DateTimeOffset now) => new JsonObject
     {
-        ["metadata"] = new JsonObject { ["resourceVersion"] = job.Version },
+        ["metadata"] = new JsonObject { ["resourceVersion"] = job.ResourceVersion },
         ["status"] = new JsonObject
         {
             ["phase"] = status.Phase.ToString(),
@@ -63,7 +63,7 @@ static class Bodies
         return new JsonObject { ["propagationPolicy"] = "Background", ["preconditions"] = preconditions }.Bytes();
     }
 
-    public static byte[] Event(Fact fact, Held about) => new JsonObject
+    public static byte[] Event(Event fact, CachedObject about) => new JsonObject
     {
         ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = about.Namespace },
         ["involvedObject"] = new JsonObject
@@ -73,7 +73,7 @@ static class Bodies
             ["namespace"] = about.Namespace,
             ["name"] = about.Name,
             ["uid"] = about.Uid,
-            ["resourceVersion"] = about.Version,
+            ["resourceVersion"] = about.ResourceVersion,
         },
         ["reason"] = "OMJobOperator",
         ["action"] = fact.Action,
@@ -87,6 +87,6 @@ static class Bodies
         ["reportingInstance"] = Host,
     }.Bytes();
 
-    public static byte[] EventCount(Fact fact) =>
+    public static byte[] EventCount(Event fact) =>
         new JsonObject { ["count"] = fact.Count, ["lastTimestamp"] = Text.Time(fact.Last) }.Bytes();
 }

@@ -16,10 +16,10 @@ static class Conditions
     {
         var (mainOver, over) = (status.Phase >= Phase.ExitHandlerRunning, status.Phase.IsFinished());
         var began = status.MainFinished > 0 ? DateTimeOffset.FromUnixTimeSeconds(status.MainFinished) : now;
-        var words = status.HandlerWords;
+        var words = status.HandlerMessage;
         return
         [
-            One(Main, mainOver, began, MainReason(status), status.MainWords),
+            One(Main, mainOver, began, MainReason(status), status.MainMessage),
             One(Handler, over, status.CompletionTime, HandlerReason(status), words),
             One(Finished, over, status.CompletionTime, Reason(status), status.Message ?? ""),
         ];
@@ -44,7 +44,7 @@ static class Conditions
         _ => MainReason(status),
     };
 
-    public static string MainReason(JobStatus status) => status.MainWords switch
+    public static string MainReason(JobStatus status) => status.MainMessage switch
     {
         _ when status.ExitCode == 0 => "Succeeded",
         _ when status.GivenUp is not null => "Stopping",
@@ -58,10 +58,10 @@ static class Conditions
     /// <summary>How an exit handler's attempt ended between these; null: none did.</summary>
     public static string? Attempt(Job before, JobStatus after) =>
         after.Phase == Phase.ExitHandlerRunning
-            ? Pods.Ran(before with { Status = after }) > Pods.Ran(before) ? "failed" : null
+            ? PodTemplate.Ran(before with { Status = after }) > PodTemplate.Ran(before) ? "failed" : null
             : HandlerReason(after) switch { "Succeeded" => "succeeded", "NoExitHandler" => null, _ => "failed" };
 
-    static string HandlerReason(JobStatus status) => status.HandlerWords is { Length: > 0 } words
+    static string HandlerReason(JobStatus status) => status.HandlerMessage is { Length: > 0 } words
         ? words.Split(' ', 3) is ["attempt", _, var rest] && Starts(rest, JobStatus.IsBlocked) ? "Blocked"
         : Ending(words, status.Phase == Phase.ExitHandlerRunning ? "Running" : "Unknown")
         : status.Phase.IsFinished() ? "NoExitHandler"

@@ -8,7 +8,7 @@ namespace OMJobs;
 enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
 
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
-sealed record Job : Held
+sealed record Job : CachedObject
 {
     public const string ApiVersion = "pipelines.openmetadata.org/v1";
     public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
@@ -55,14 +55,14 @@ sealed record Job : Held
     };
     public override bool IsGone => Deleting && Finalizers.Length == 0;
     /// <summary>Newer than what was seen live is as good as live.</summary>
-    public override Held After(Held? before, DateTimeOffset? live) =>
+    public override CachedObject Merge(CachedObject? before, DateTimeOffset? live) =>
         this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
 }
 
 sealed record Owner(Key Key, string? Uid);
 
 /// <summary>A finished OMJob of which nothing is held any more, as little of it as its TTL and its schedule need.</summary>
-sealed record Retained : Held
+sealed record Retained : CachedObject
 {
     public Phase Phase { get; init; }
     public bool Deleting { get; init; }
@@ -75,34 +75,34 @@ sealed record Retained : Held
     {
         Key = job.Key,
         Uid = job.Uid,
-        Version = job.Version,
+        ResourceVersion = job.ResourceVersion,
         Cron = job.Cron,
         Phase = job.Status.Phase,
         Deleting = job.Deleting,
         Ended = job.Status.CompletionTime?.ToUnixTimeSeconds() ?? 0,
         Ttl = (uint)job.Ttl.TotalSeconds,
-        ExitPodName = job.Status.ExitPodName == Pods.ExitName(job.Name, 1) ? null : job.Status.ExitPodName,
+        ExitPodName = job.Status.ExitPodName == PodTemplate.ExitName(job.Name, 1) ? null : job.Status.ExitPodName,
     };
 
     public Job ToJob() => new()
     {
         Key = Key,
         Uid = Uid,
-        Version = Version,
+        ResourceVersion = ResourceVersion,
         Cron = Cron,
         Deleting = Deleting,
         Ttl = TimeSpan.FromSeconds(Ttl),
         Status = new(Phase)
         {
             CompletionTime = Ended == 0 ? null : DateTimeOffset.FromUnixTimeSeconds(Ended),
-            ExitPodName = ExitPodName ?? Pods.ExitName(Name, 1),
+            ExitPodName = ExitPodName ?? PodTemplate.ExitName(Name, 1),
         },
     };
 }
 
 sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
-    public Held? ToHeld(DateTimeOffset now) => ToJob();
+    public CachedObject? ToHeld(DateTimeOffset now) => ToJob();
 
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
@@ -119,7 +119,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         {
             Key = new(ns, name),
             Uid = uid,
-            Version = version,
+            ResourceVersion = version,
             Created = meta.CreationTimestamp ?? default,
             Deleting = meta.DeletionTimestamp is not null,
             Finalizers = finalizers,

@@ -19,7 +19,7 @@ sealed record JobStatus(Phase Phase)
     public uint MainFinished { get; init; }
 
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
-    public string MainWords => Message is not { Length: > 0 } message
+    public string MainMessage => Message is not { Length: > 0 } message
         ? Phase switch
         {
             Phase.Pending => "Main pod was not created",
@@ -30,12 +30,12 @@ sealed record JobStatus(Phase Phase)
     const string HandlerMark = "; exit handler";
 
     /// <summary>A pod's own words must not pass for what follows them.</summary>
-    public static string AsMainWords(string words) =>
+    public static string AsMainMessage(string words) =>
         words.Replace(HandlerMark, ", exit handler", StringComparison.Ordinal);
 
     /// <summary>What the message says of the exit handler, without "exit handler "; empty: nothing.</summary>
-    public string HandlerWords =>
-        (Message ?? "")[Math.Min(MainWords.Length + 2, Message?.Length ?? 0)..] is var words
+    public string HandlerMessage =>
+        (Message ?? "")[Math.Min(MainMessage.Length + 2, Message?.Length ?? 0)..] is var words
         && words.StartsWith("exit handler ", StringComparison.Ordinal) ? words["exit handler ".Length..] : "";
     public const string AttemptWord = "exit handler attempt ", IsRenamed = "is now ", IsBlocked = "is blocked: ";
 
@@ -50,7 +50,7 @@ sealed record JobStatus(Phase Phase)
         var phase = Enum.GetValues<Phase>().FirstOrDefault(p => p.ToString() == text); // else Unknown
         return new(text.Length == 0 ? Phase.Pending : phase)
         {
-            PhaseText = Text.Cut(text, 100),
+            PhaseText = Text.Truncate(text, 100),
             MainPodName = Names.Valid(status.Text("mainPodName")),
             ExitPodName = Names.Valid(status.Text("exitHandlerPodName")),
             StartTime = status.Time("startTime"),

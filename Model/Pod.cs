@@ -3,7 +3,7 @@
 namespace OMJobs;
 
 /// <summary>A pod, as much of it as is decided on.</summary>
-sealed record Pod : Held
+sealed record Pod : CachedObject
 {
     public const string Finalizer = "pipelines.openmetadata.org/outcome";
 
@@ -52,14 +52,14 @@ sealed record Pod : Held
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
-    public override Held After(Held? before, DateTimeOffset? live) =>
+    public override CachedObject Merge(CachedObject? before, DateTimeOffset? live) =>
         OverSeen is not null && before is Pod pod && pod.Uid == Uid
             ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;
 }
 
 sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObject? Status) : IApiObject
 {
-    public Held? ToHeld(DateTimeOffset now) => ToPod(now);
+    public CachedObject? ToHeld(DateTimeOffset now) => ToPod(now);
 
     /// <param name="now">The server's time: when a failed pod whose container still runs was first seen.</param>
     public Pod? ToPod(DateTimeOffset now)
@@ -76,10 +76,10 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
         {
             Key = new(ns, name, Kind.Pod),
             Uid = uid,
-            Version = version,
+            ResourceVersion = version,
             JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))
-                ?? (uidOf is not null && name.EndsWith(Pods.MainSuffix, StringComparison.Ordinal)
-                    ? name[..^Pods.MainSuffix.Length] : ""),
+                ?? (uidOf is not null && name.EndsWith(PodTemplate.MainSuffix, StringComparison.Ordinal)
+                    ? name[..^PodTemplate.MainSuffix.Length] : ""),
             JobUid = uidOf,
             HasOwner = owner is not null,
             LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(Labels.Name)),

@@ -53,11 +53,11 @@ static class Names
     /// <summary>
     /// A UID, of which owner references, labels and annotations may hold anything. One that is cut is nobody's.
     /// </summary>
-    public static string? Uid(string? uid) => uid is null ? null : Text.Cut(uid, 64);
+    public static string? Uid(string? uid) => uid is null ? null : Text.Truncate(uid, 64);
 }
 
 /// <summary>What the pods are called and made of.</summary>
-static class Pods
+static class PodTemplate
 {
     /// <summary>The container's fields of our pod spec; all others but labels and annotations are the pod's.</summary>
     static readonly HashSet<string> OfContainer =
@@ -106,7 +106,7 @@ static class Pods
     public static int Ran(Job job)
     {
         var before = Number(job) - 1;
-        var words = job.Status.HandlerWords.Split(' ', 3);
+        var words = job.Status.HandlerMessage.Split(' ', 3);
         if (words is not ["attempt", var number, var rest]
             || !int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var told))
             return Math.Max(0, before - 1);
@@ -187,7 +187,7 @@ static class Pods
     /// blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground deletion
     /// take the exit pod.
     /// </summary>
-    public static JsonObject Owner(Held owner) => new()
+    public static JsonObject Owner(CachedObject owner) => new()
     {
         ["apiVersion"] = Job.ApiVersion,
         ["kind"] = owner.Key.Kind.ToString(),

@@ -36,7 +36,7 @@ sealed record Progress
     public DateTimeOffset? Due { get; init; }
     /// <summary>Timestamp; 0: the main pod's end has not been seen, or its exit handler is there.</summary>
     public long MainOver { get; init; }
-    public Fact? LastFact { get; init; }
+    public Event? LastEvent { get; init; }
 
     /// <summary>What stays true of pods, known by their UIDs, whatever becomes of the rest.</summary>
     public Progress OfPods => new() { Stopped = Stopped };

@@ -15,8 +15,8 @@ static class Secrets
     /// The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a part of the
     /// run's own name, namespace, pods' names or labels is no secret.
     /// </summary>
-    public static string Redact(string words, Job? job) => job is null ? Text.Cut(words)
-        : Redact(words, job.ReadSpec(), job.Name, job.Namespace, job.Uid, Pods.MainName(job), Pods.ExitName(job),
+    public static string Redact(string words, Job? job) => job is null ? Text.Truncate(words)
+        : Redact(words, job.ReadSpec(), job.Name, job.Namespace, job.Uid, PodTemplate.MainName(job), PodTemplate.ExitName(job),
             job.Pipeline, job.RunId);
 
     public static string Redact(string words, JsonElement omJobSpec, params IEnumerable<string?> known)
@@ -51,7 +51,7 @@ static class Secrets
         for (var i = 0; i < shown; i++)
             if (!secret[i]) text.Append(words[i]);
             else if (i == 0 || !secret[i - 1]) text.Append("***");
-        return Text.Cut(shown < words.Length ? $"{text}…" : text.ToString());
+        return Text.Truncate(shown < words.Length ? $"{text}…" : text.ToString());
     }
 
     /// <summary>Where a word stands in a text, also where it overlaps itself.</summary>

@@ -12,13 +12,13 @@ static class Moment
 {
     public static readonly DateTimeOffset Now = new(2026, 1, 31, 12, 0, 0, TimeSpan.Zero);
     /// <summary>The defaults: 1 h to start, 10 m for a handler, 60 s of slack, 3 retries.</summary>
-    public static readonly Clocks Clocks = new(TimeSpan.FromHours(1), TimeSpan.FromMinutes(10),
+    public static readonly Deadlines Clocks = new(TimeSpan.FromHours(1), TimeSpan.FromMinutes(10),
         TimeSpan.FromSeconds(60), 3);
 
     public static DateTimeOffset At(double seconds) => Now.AddSeconds(seconds);
 
     /// <summary>The decision at that time, for which a pod is asked for just now unless it says otherwise.</summary>
-    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Clocks? clocks = null)
+    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines? clocks = null)
     {
         PodView Asked(PodView view) => view.Asked == DateTimeOffset.MaxValue ? view with { Asked = now } : view;
         return Protocol.Decide(job, Asked(main), Asked(exit), now, clocks ?? Clocks);
@@ -102,7 +102,7 @@ sealed class AnOMJob
     public AnOMJob Saying(string message) => With("message", message);
     /// <summary>The attempts before have failed, as the message says.</summary>
     public AnOMJob AtAttempt(int number) =>
-        With("exitHandlerPodName", Pods.ExitName((string)metadata["name"]!, number)).Do(() =>
+        With("exitHandlerPodName", PodTemplate.ExitName((string)metadata["name"]!, number)).Do(() =>
         {
             if (number > 1)
                 Saying($"{status["message"]}; exit handler attempt {number - 1} failed with exit code 1");
@@ -182,7 +182,7 @@ sealed class APod
     }
 
     public static APod MainPod(string name = "run-main") => new(name, Labels.Main);
-    public static APod ExitPod(int attempt = 1) => new(Pods.ExitName("run", attempt), Labels.ExitHandler);
+    public static APod ExitPod(int attempt = 1) => new(PodTemplate.ExitName("run", attempt), Labels.ExitHandler);
 
     // ----- whose it is
 
@@ -394,7 +394,7 @@ static class Saying
             _ => decision.Act + (decision.Pod is { } pod ? $" {pod.Name}" : "") + (decision.Why.Length > 0
                 ? $": {decision.Why}" : ""),
         };
-        return decision.Fact is { } fact ? $"{what} [{(fact.Warning ? "Warning " : "")}{fact.Action}]" : what;
+        return decision.Event is { } fact ? $"{what} [{(fact.Warning ? "Warning " : "")}{fact.Action}]" : what;
     }
 
     public static string Say(this CronStep step, Cron cron)
@@ -406,7 +406,7 @@ static class Saying
             CronAct.WriteStatus => Changes(cron.Status, step.Status!),
             _ => $"{step.Act}",
         };
-        var fact = step.Fact is { } told ? $" [{(told.Warning ? "Warning " : "")}{told.Action}]" : "";
+        var fact = step.Event is { } told ? $" [{(told.Warning ? "Warning " : "")}{told.Action}]" : "";
         return $"{what}{fact}{(step.Wake is null ? "" : $", next {Moment.Relative(step.Wake)}")}";
     }
 

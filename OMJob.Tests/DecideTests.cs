@@ -15,15 +15,15 @@ public sealed class DecideTests
 
     sealed record Scenario(AnOMJob Job, PodView? Main, PodView? Exit, string Expected, double At = 0)
     {
-        public Clocks Clocks { get; init; } = Moment.Clocks;
+        public Deadlines Clocks { get; init; } = Moment.Clocks;
     }
 
-    static readonly Clocks NoDeadlines = Moment.Clocks with
+    static readonly Deadlines NoDeadlines = Moment.Clocks with
     {
         StartDeadline = TimeSpan.Zero,
         ExitHandlerDeadline = TimeSpan.Zero
     };
-    static readonly Clocks OneAttempt = Moment.Clocks with { ExitHandlerRetries = 0 };
+    static readonly Deadlines OneAttempt = Moment.Clocks with { ExitHandlerRetries = 0 };
 
     const string GoneByNamespace = "exit handler cannot run: the namespace is being deleted";
 
@@ -792,7 +792,7 @@ public sealed class DecideTests
         main ??= job.Status.Phase == Phase.ExitHandlerRunning ? Absent : Unknown;
         var decision = Moment.Decide(job, main, exit ?? Unknown, Moment.At(at), Table[row].Clocks);
         Assert.Equal(expected, decision.Say(job));
-        if (decision.Fact is { Action: not "ExitHandlerRetried" } fact) Assert.Equal(decision.Status!.Message,
+        if (decision.Event is { Action: not "ExitHandlerRetried" } fact) Assert.Equal(decision.Status!.Message,
             fact.Message);
     }
 
@@ -801,10 +801,10 @@ public sealed class DecideTests
     {
         var decision = Decide(HandlerRunning().Job, Absent, ExitPod().Exited(1, null, -10));
         Assert.Equal("Exit handler attempt 1 failed with exit code 1; next attempt is run-exit-2",
-            decision.Fact!.Message);
+            decision.Event!.Message);
         Assert.Equal("exit handler attempt 1 failed with exit code 1", decision.Why);
         var passed = Decide(HandlerRunning().Job, Absent, ExitPod().OfSomebodyElse());
-        Assert.Equal("Exit handler attempt 1 is now run-exit-2: pod run-exit is somebody else's", passed.Fact!.Message);
+        Assert.Equal("Exit handler attempt 1 is now run-exit-2: pod run-exit is somebody else's", passed.Event!.Message);
     }
 
     [Fact]
@@ -812,7 +812,7 @@ public sealed class DecideTests
     {
         var decision = Decide(Pending().Job, PodView.Refused(new string('x', 5000)), Unknown);
         Assert.InRange(decision.Status!.Message!.Length, 400, 501);
-        Assert.Equal(decision.Status.Message, decision.Fact!.Message);
+        Assert.Equal(decision.Status.Message, decision.Event!.Message);
     }
 
     [Fact]
@@ -827,9 +827,9 @@ public sealed class DecideTests
     {
         const string both = "Main pod failed with exit code 1 (a; b); exit handler x; y";
         var status = new JobStatus(Phase.ExitHandlerRunning) { Message = both };
-        Assert.Equal("Main pod failed with exit code 1 (a; b)", status.MainWords);
-        Assert.Equal("Main pod succeeded", (status with { Message = "Main pod succeeded" }).MainWords);
-        Assert.Equal("Main pod ended", (status with { Message = null }).MainWords);
+        Assert.Equal("Main pod failed with exit code 1 (a; b)", status.MainMessage);
+        Assert.Equal("Main pod succeeded", (status with { Message = "Main pod succeeded" }).MainMessage);
+        Assert.Equal("Main pod ended", (status with { Message = null }).MainMessage);
     }
 
     // ----- values of any size

@@ -85,7 +85,7 @@ public sealed class DecisionTableTests
                 foreach (var exit in exits)
                 {
                     // A refusal is known for one decision, that after the creation was tried.
-                    if (main.View.Sight == Sight.Refused && job.Status.Phase != Phase.Pending) continue;
+                    if (main.View.Presence == Presence.Refused && job.Status.Phase != Phase.Pending) continue;
                     foreach (var at in Times)
                     {
                         count++;
@@ -105,7 +105,7 @@ public sealed class DecisionTableTests
     static string? Broken(Job job, PodView main, PodView exit, double at, Decision decision)
     {
         var (phase, now) = (job.Status.Phase, Moment.At(at));
-        var going = main.Sight == Sight.NamespaceGoing || exit.Sight == Sight.NamespaceGoing; // G10
+        var going = main.Presence == Presence.NamespaceGoing || exit.Presence == Presence.NamespaceGoing; // G10
         var ours = main.Pod is { } pod && pod.BelongsTo(job);
         switch (decision.Act)
         {
@@ -113,7 +113,7 @@ public sealed class DecisionTableTests
                 var to = decision.Status!;
                 if (phase.IsFinished()) return "a finished job never changes";
                 if (phase != Phase.Unknown && to.Phase < phase) return "phases never move backwards";
-                if (phase == Phase.Running && main.Sight == Sight.Unknown && !going)
+                if (phase == Phase.Running && main.Presence == Presence.Unknown && !going)
                     return "unknown only ever leads to asking";
                 if (to.Phase == Phase.Succeeded && to.ExitCode != 0) return "succeeded without an exit code of 0";
                 if (to.Phase == Phase.ExitHandlerRunning
@@ -131,7 +131,7 @@ public sealed class DecisionTableTests
             case Act.DropFinalizer when decision.Why == Job.Finalizer:
                 if (phase.IsFinished()) return ours && main.Pod!.HasFinalizer ? "the main pod's finalizer goes first"
                     : null;
-                return phase == Phase.Pending && job.Deleting && !ours && main.Sight != Sight.Unknown ? null
+                return phase == Phase.Pending && job.Deleting && !ours && main.Presence != Presence.Unknown ? null
                     : "let go too early";
             case Act.DropFinalizer:
                 return phase == Phase.ExitHandlerRunning && decision.Why == Job.Foreground ? null : "not ours to drop";
@@ -149,7 +149,7 @@ public sealed class DecisionTableTests
                 // G22: beside that only a main pod that others delete, once its handler has had its time.
                 var drained = phase == Phase.ExitHandlerRunning && !job.Deleting && decision.Pod == main.Pod
                     && main.Pod!.Deleting && (now >= main.Pod.DeletionTimestamp + Moment.Clocks.LostPodSlack
-                        || Pods.Ran(job) > 0 || Protocol.Ended(exit, now, Moment.Clocks) is not null);
+                        || PodTemplate.Ran(job) > 0 || Protocol.Ended(exit, now, Moment.Clocks) is not null);
                 return (phase.IsFinished() || drained) && decision.Pod!.BelongsTo(job) ? null
                     : "released before the end is recorded";
             case Act.RestoreLabels:

@@ -53,7 +53,7 @@ public sealed class EdgeCaseTests
     [InlineData("resizePolicy", "[]")]
     public void H4_the_containers_other_fields_go_to_the_container(string field, string value) =>
         Assert.NotNull(JsonNode.Parse(
-        Pods.Build(Pending().WithMain($$"""{"{{field}}":{{value}} }""").Job,
+        PodTemplate.Build(Pending().WithMain($$"""{"{{field}}":{{value}} }""").Job,
             PodType.Main))!["spec"]!["containers"]![0]![field]);
 
     [Fact]

@@ -26,7 +26,7 @@ public sealed class EndpointsTests
 
         public Served()
         {
-            var settings = new Settings { Namespaces = [""], Clocks = Moment.Clocks, HealthPort = Port };
+            var settings = new Settings { Namespaces = [""], Deadlines = Moment.Clocks, HealthPort = Port };
             var op = new Operator((_, _) => throw new NotSupportedException(), Moment.Clocks, TimeProvider.System,
                 NullLogger.Instance);
             endpoints = new(op, settings, TimeProvider.System, new Metrics(), NullLogger.Instance);

@@ -55,8 +55,8 @@ public sealed class FuzzTests
             var step = Protocol.Decide(job, main, PodView.Absent, Moment.Now, Moment.Clocks);
             if (step.Status is { } status) Bodies.Status(job, status, Moment.Now);
         }
-        Try(json, () => OMJobs.Pods.Build(job, PodType.Main));
-        Try(json, () => OMJobs.Pods.Build(job, PodType.ExitHandler));
+        Try(json, () => OMJobs.PodTemplate.Build(job, PodType.Main));
+        Try(json, () => OMJobs.PodTemplate.Build(job, PodType.ExitHandler));
         Try(json, () => Secrets.Redact("no", job));
     }, iter: Inputs, print: Hostile.Print);
 
@@ -136,7 +136,7 @@ public sealed class FuzzTests
         Hostile.Of(valids).Sample(json =>
         {
             File.WriteAllBytes(file, json);
-            try { ClusterAccess.Load(file, null); }
+            try { Kubeconfig.Load(file, null); }
             catch (UsageException e) { Assert.DoesNotContain('\n', e.Message); }
         }, iter: Math.Max(100, Inputs / 50), threads: 1, print: Hostile.Print);
         File.Delete(file);
@@ -249,5 +249,5 @@ static class Hostile
         }
     }
 
-    public static string Print(byte[] json) => Text.Cut(Encoding.UTF8.GetString(json), 3000);
+    public static string Print(byte[] json) => Text.Truncate(Encoding.UTF8.GetString(json), 3000);
 }

@@ -91,9 +91,9 @@ public abstract class KubeconfigTest : IDisposable
     /// <summary>Loads the file and sends one request; returns it as the server saw it.</summary>
     private protected async Task<Exchange> Call(string? context = null)
     {
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, context));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, context));
         var reply = await api.Send(new(HttpMethod.Get, "/version"), Stop);
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         return server.Requests.Last();
     }
 
@@ -144,7 +144,7 @@ public sealed class KubeconfigTests : KubeconfigTest
     public async Task Another_authority_is_refused()
     {
         config.With(Trusting(Other));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         Assert.Equal(Outcome.Fault, (await api.Send(new(HttpMethod.Get, "/"), Stop)).Outcome);
         Assert.Empty(server.Requests);
     }
@@ -162,9 +162,9 @@ public sealed class KubeconfigTests : KubeconfigTest
         using var named = new ScriptedServer(Authority.Issue("server", "api.example"), e => e.Answer(200, "{}"));
         config.With(Trusting(Authority).Replace(server.Address, named.Address, StringComparison.Ordinal)
             + "\ntls-server-name: api.example");
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         var reply = await api.Send(new(HttpMethod.Get, "/"), Stop);
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         Assert.Equal(["api.example"], named.NamesAsked.Distinct());
     }
 
@@ -277,7 +277,7 @@ public sealed class KubeconfigTests : KubeconfigTest
     {
         var plugin = config.Plugin(Credential("\"token\":\"t$n\",\"expirationTimestamp\":\"2100-01-01T00:00:00Z\""));
         config.With(Trusting(Authority), Exec(plugin));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         for (var i = 0; i < 3; i++) Assert.True((await api.Send(new(HttpMethod.Get, "/"), Stop)).Ok);
         Assert.Single(server.Requests.Select(r => r.Authorization).Distinct());
         Assert.InRange(config.Runs.Length, 1, 2); // once to load, once for the first request
@@ -290,7 +290,7 @@ public sealed class KubeconfigTests : KubeconfigTest
         var soon = Text.Time(DateTimeOffset.UtcNow.AddSeconds(20));
         var plugin = config.Plugin(Credential($"\"token\":\"t$n\",\"expirationTimestamp\":\"{soon}\""));
         config.With(Trusting(Authority), Exec(plugin));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         for (var i = 0; i < 3; i++) Assert.True((await api.Send(new(HttpMethod.Get, "/"), Stop)).Ok);
         Assert.Equal(3, server.Requests.Select(r => r.Authorization).Distinct().Count());
     }
@@ -311,7 +311,7 @@ public sealed class KubeconfigTests : KubeconfigTest
     {
         var plugin = config.Plugin(Credential("\"token\":\"t$n\",\"expirationTimestamp\":\"2001-01-01T00:00:00Z\""));
         config.With(Trusting(Authority), Exec(plugin));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         File.WriteAllText(plugin, "exit 1"); // without a word: what a plugin says goes to our own stderr
         var reply = await api.Send(new(HttpMethod.Get, "/"), Stop);
         Assert.Equal((0, Outcome.Fault), (reply.Code, reply.Outcome));
@@ -323,7 +323,7 @@ public sealed class KubeconfigTests : KubeconfigTest
     /// <summary>What the person who starts us reads: one line that names the file, and no secret.</summary>
     string Complaint(string? context = null)
     {
-        var said = Assert.Throws<UsageException>(() => ClusterAccess.Load(config.Path, context)).Message;
+        var said = Assert.Throws<UsageException>(() => Kubeconfig.Load(config.Path, context)).Message;
         Assert.StartsWith(config.Path, said, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', said);
         Assert.DoesNotContain("s3cret", said, StringComparison.Ordinal);

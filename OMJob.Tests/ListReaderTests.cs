@@ -52,7 +52,7 @@ public sealed class ListReaderTests
             reply = list.Read(new Reply(200, []));
         }
         catch (System.Text.Json.JsonException e) { return $"no JSON: {e.GetType().BaseType!.Name}"; } // ApiServer's
-        return string.Join('\n', said.Append(reply.Ok ? $"{list.Meta}" : reply.Words));
+        return string.Join('\n', said.Append(reply.Ok ? $"{list.Meta}" : reply.Message));
     }
 
     static byte[] Bytes(string text) => Encoding.UTF8.GetBytes(text);
@@ -129,7 +129,7 @@ public sealed class ListReaderTests
     public void What_is_no_list_with_a_version_is_a_fault(string text)
     {
         var reply = new ListReader(_ => { }).Read(new Reply(200, Bytes(text)));
-        Assert.Equal((Outcome.Fault, NoList), (reply.Outcome, reply.Words));
+        Assert.Equal((Outcome.Fault, NoList), (reply.Outcome, reply.Message));
     }
 
     [Theory]

@@ -84,14 +84,14 @@ public sealed class NameTests
     [InlineData("run", 12, "run-exit-12")]
     [InlineData("a-exit-2", 1, "a-exit-2-exit")]
     public void An_attempt_has_its_name(string job, int attempt, string expected) =>
-        Assert.Equal(expected, Pods.ExitName(job, attempt));
+        Assert.Equal(expected, PodTemplate.ExitName(job, attempt));
 
     [Fact]
     public void An_attempt_is_read_back_from_its_name_however_long() =>
         Gen.Select(Longer, Gen.Int[1, 1001]).Sample((name, attempt) =>
         {
             var job = AnOMJob.HandlerRunning().Named(name).AtAttempt(attempt).Job;
-            return Pods.ExitName(job).Length <= 63 && Pods.Number(job) == attempt;
+            return PodTemplate.ExitName(job).Length <= 63 && PodTemplate.Number(job) == attempt;
         });
 
     [Theory]
@@ -104,23 +104,23 @@ public sealed class NameTests
     [InlineData("other-exit-2")]
     [InlineData("upstream-7")]
     public void A_name_that_is_no_attempts_is_the_first(string? name) =>
-        Assert.Equal(1, Pods.Number(AnOMJob.HandlerRunning().With("exitHandlerPodName", name).Job));
+        Assert.Equal(1, PodTemplate.Number(AnOMJob.HandlerRunning().With("exitHandlerPodName", name).Job));
 
     [Fact]
     public void Both_pods_of_the_longest_name_fit()
     {
         var job = AnOMJob.Pending().Named(new string('n', 253)).Job;
-        Assert.Equal(63, Pods.MainName(job).Length);
-        Assert.Equal(63, Pods.ExitName(job).Length);
-        Assert.StartsWith(new string('n', 51) + "-", Pods.MainName(job), StringComparison.Ordinal);
-        Assert.EndsWith("-main", Pods.MainName(job), StringComparison.Ordinal);
+        Assert.Equal(63, PodTemplate.MainName(job).Length);
+        Assert.Equal(63, PodTemplate.ExitName(job).Length);
+        Assert.StartsWith(new string('n', 51) + "-", PodTemplate.MainName(job), StringComparison.Ordinal);
+        Assert.EndsWith("-main", PodTemplate.MainName(job), StringComparison.Ordinal);
     }
 
     [Fact]
     public void Names_in_status_hold_as_they_are()
     {
         var job = AnOMJob.HandlerRunning().With("mainPodName", "x").With("exitHandlerPodName", "y").Job;
-        Assert.Equal(("x", "y"), (Pods.MainName(job), Pods.ExitName(job)));
+        Assert.Equal(("x", "y"), (PodTemplate.MainName(job), PodTemplate.ExitName(job)));
     }
 
     [Theory]
@@ -138,7 +138,7 @@ public sealed class NameTests
     public void What_can_be_no_name_leads_nowhere(string name, bool valid)
     {
         var job = AnOMJob.HandlerRunning().With("mainPodName", name).With("exitHandlerPodName", name).Job;
-        Assert.Equal(valid ? (name, name) : ("run-main", "run-exit"), (Pods.MainName(job), Pods.ExitName(job)));
+        Assert.Equal(valid ? (name, name) : ("run-main", "run-exit"), (PodTemplate.MainName(job), PodTemplate.ExitName(job)));
         Assert.Equal(valid ? name : null, Names.Valid(name));
     }
 

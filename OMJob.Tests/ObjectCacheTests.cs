@@ -9,18 +9,18 @@ public sealed class ObjectCacheTests
 {
     static readonly Key Run = new("data", "run"), Main = new("data", "run-main", Kind.Pod);
 
-    readonly List<(Key Key, Held? Before, Held After)> changes = [];
+    readonly List<(Key Key, CachedObject? Before, CachedObject After)> changes = [];
     readonly ObjectCache cache;
     string passed = "0"; // the version that each watch has come past
 
     public ObjectCacheTests() => cache = new((key, before, after) => changes.Add((key, before, after)),
-        held => !Versions.Newer(held.Version, passed));
+        held => !Versions.IsNewer(held.ResourceVersion, passed));
 
     static Job Job(int version, string uid = "uid-of-run", AnOMJob? like = null) =>
-        (like ?? AnOMJob.Running()).SeenLive(null).Job with { Version = $"{version}", Uid = uid };
+        (like ?? AnOMJob.Running()).SeenLive(null).Job with { ResourceVersion = $"{version}", Uid = uid };
 
     static Pod Pod(int version, string uid = "uid-of-run-main", APod? like = null) =>
-        (like ?? APod.MainPod()).Pod with { Version = $"{version}", Uid = uid };
+        (like ?? APod.MainPod()).Pod with { ResourceVersion = $"{version}", Uid = uid };
 
     static Job LetGo(AnOMJob like, int version = 100) => Job(version, like: like.WithFinalizers());
 
@@ -126,18 +126,18 @@ public sealed class ObjectCacheTests
     public void What_a_list_should_have_had_and_had_not_is_gone()
     {
         static Job Named(string name, int version) => Job(version) with { Key = new("data", name), Uid = name };
-        Held[] all =
+        CachedObject[] all =
         [
             Named("listed", 100), Named("missing", 100), Named("newer", 201),
             Job(100) with { Key = new("other", "elsewhere") }, Pod(100),
         ];
         foreach (var held in all) cache.Upsert(held);
-        cache.Prune(Watch.Jobs("data"), [new("data", "listed")], "200");
+        cache.Prune(Reflector.Jobs("data"), [new("data", "listed")], "200");
         Key[] left = [new("data", "listed"), new("data", "newer"), new("other", "elsewhere"), Main];
         Assert.All(left, key => Assert.NotNull(cache.Get(key)));
         Assert.Null(cache.Get(new("data", "missing")));
-        cache.Prune(Watch.Jobs(""), [], "300");
-        cache.Prune(Watch.Pods(""), [], "99");
+        cache.Prune(Reflector.Jobs(""), [], "300");
+        cache.Prune(Reflector.Pods(""), [], "99");
         Assert.Equal(Main, Assert.Single(cache.Keys, key => cache.Get(key) is not null));
     }
 
@@ -146,7 +146,7 @@ public sealed class ObjectCacheTests
     {
         cache.Upsert(Job(100));
         cache.Upsert(Pod(100));
-        cache.Note(Run, "uid-of-run", p => p with { Failures = 1 });
+        cache.Remember(Run, "uid-of-run", p => p with { Failures = 1 });
         cache.Upsert(Job(101), deleted: true);
         cache.Upsert(Pod(102), deleted: true);
         Assert.Equal(2, cache.Keys.Length);
@@ -161,13 +161,13 @@ public sealed class ObjectCacheTests
     public void D2_what_is_remembered_of_an_OMJob_is_not_anothers_of_that_name()
     {
         cache.Upsert(Job(100, "first"));
-        cache.Note(Run, "first", p => p with { Refusals = 3, RetryAt = Moment.At(30) });
+        cache.Remember(Run, "first", p => p with { Refusals = 3, RetryAt = Moment.At(30) });
         Assert.Equal(3, cache.Observe(Run).Progress.Refusals);
         cache.Upsert(Job(101, "first"));
         Assert.Equal(3, cache.ProgressOf(Run).Refusals);
         cache.Upsert(Job(102, "second"));
         Assert.Equal(Progress.None, cache.ProgressOf(Run));
-        cache.Note(Run, "first", p => p with { Refusals = 9 }); // an answer that came late
+        cache.Remember(Run, "first", p => p with { Refusals = 9 }); // an answer that came late
         Assert.Equal(Progress.None, cache.ProgressOf(Run));
     }
 
@@ -175,7 +175,7 @@ public sealed class ObjectCacheTests
     public void G21_in_which_pods_main_ran_while_they_were_deleted_stays_true()
     {
         cache.Upsert(Job(100, "first"));
-        cache.Note(Run, "first", p => p with { Stopped = "pod ", Failures = 2 });
+        cache.Remember(Run, "first", p => p with { Stopped = "pod ", Failures = 2 });
         cache.Upsert(Job(101, "second"));
         Assert.Equal(new Progress { Stopped = "pod " }, cache.ProgressOf(Run));
         cache.Upsert(Job(102, "second"), deleted: true);
@@ -188,7 +188,7 @@ public sealed class ObjectCacheTests
     public void Nothing_is_remembered_of_an_OMJob_that_was_let_go()
     {
         cache.Upsert(Job(100, like: AnOMJob.Finished()));
-        cache.Note(Run, "uid-of-run", p => p with { Failures = 2 });
+        cache.Remember(Run, "uid-of-run", p => p with { Failures = 2 });
         cache.Upsert(LetGo(AnOMJob.Finished(), 101));
         Assert.Equal(Progress.None, cache.ProgressOf(Run));
     }
@@ -201,7 +201,7 @@ public sealed class ObjectCacheTests
         cache.Upsert(LetGo(AnOMJob.Finished("Failed").CompletedAt(-5).AtAttempt(3).OwnedBy("uid-of-hourly")
             .WithSpec("ttlSecondsAfterFinished", 90).WithLabel(Labels.Pipeline, "p")));
         var old = Assert.IsType<Retained>(changes[^1].After);
-        Assert.Equal((Run, "uid-of-run", "100"), (old.Key, old.Uid, old.Version));
+        Assert.Equal((Run, "uid-of-run", "100"), (old.Key, old.Uid, old.ResourceVersion));
         Assert.Equal((Phase.Failed, false, 90u, "run-exit-3"), (old.Phase, old.Deleting, old.Ttl, old.ExitPodName));
         Assert.Equal(Moment.At(-5).ToUnixTimeSeconds(), old.Ended);
         Assert.Equal(new(new("data", "hourly", Kind.CronOMJob), "uid-of-hourly"), old.Cron);
@@ -236,7 +236,7 @@ public sealed class ObjectCacheTests
                     {
                         var part = Retained.Of(whole).ToJob();
                         Assert.Equal(whole.Cron, part.Cron);
-                        Assert.Equal((Pods.ExitName(whole), whole.IsLetGo), (Pods.ExitName(part), part.IsLetGo));
+                        Assert.Equal((PodTemplate.ExitName(whole), whole.IsLetGo), (PodTemplate.ExitName(part), part.IsLetGo));
                         Assert.Equal(Moment.Decide(whole, main, exit, Moment.At(at)).Say(whole),
                             Moment.Decide(part, main, exit, Moment.At(at)).Say(part));
                     }
@@ -336,15 +336,15 @@ public sealed class ObjectCacheTests
     {
         var name = new string('r', 80);
         var job = AnOMJob.Running().SeenLive(null).Named(name).Job;
-        var key = new Key("data", Pods.MainName(name), Kind.Pod);
+        var key = new Key("data", PodTemplate.MainName(name), Kind.Pod);
         var pod = APod.MainPod().WithoutOwner().Pod with { Key = key, JobName = Names.LabelValue(name) };
-        foreach (var held in podFirst ? (Held[])[pod, job] : [job, pod]) cache.Upsert(held);
+        foreach (var held in podFirst ? (CachedObject[])[pod, job] : [job, pod]) cache.Upsert(held);
         Assert.Equal(key, Assert.Single(cache.Observe(job.Key).Pods).Key);
         Assert.Empty(cache.Observe(new("data", pod.JobName)).Pods);
-        Assert.Equal(job.Key, cache.Get(key)!.Home);
+        Assert.Equal(job.Key, cache.Get(key)!.OwnerKey);
 
         var other = pod with { Uid = "other", Key = key with { Name = "other" }, JobUid = "of-another" };
         cache.Upsert(other);
-        Assert.Equal(new("data", pod.JobName), cache.Get(other.Key)!.Home);
+        Assert.Equal(new("data", pod.JobName), cache.Get(other.Key)!.OwnerKey);
     }
 }

@@ -18,8 +18,8 @@ public sealed class PodTests
     const string ContainerDefaults =
         "\"allowPrivilegeEscalation\":false,\"readOnlyRootFilesystem\":false,\"capabilities\":{\"drop\":[\"ALL\"]}";
 
-    static JsonNode MainOf(AnOMJob job) => Parse(Pods.Build(job.Job, PodType.Main));
-    static JsonNode ExitOf(AnOMJob job) => Parse(Pods.Build(job.Job, PodType.ExitHandler));
+    static JsonNode MainOf(AnOMJob job) => Parse(PodTemplate.Build(job.Job, PodType.Main));
+    static JsonNode ExitOf(AnOMJob job) => Parse(PodTemplate.Build(job.Job, PodType.ExitHandler));
     static JsonNode Container(JsonNode pod) => Assert.Single(pod["spec"]!["containers"]!.AsArray())!;
     static string? Label(JsonNode pod, string name) => (string?)pod["metadata"]!["labels"]![name];
 
@@ -172,11 +172,11 @@ public sealed class PodTests
         Same($$"""
             {"metadata":{"uid":"uid-of-run-main","labels":{
               "omjob":"run","{{Name}}":"run","{{Type}}":"main","{{Uid}}":"uid-of-run"} } }
-            """, Parse(Pods.LabelPatch(Running().Job, APod.MainPod().Pod)));
+            """, Parse(PodTemplate.LabelPatch(Running().Job, APod.MainPod().Pod)));
         Same($$"""
             {"metadata":{"uid":"uid-of-run-exit-2","labels":{
               "omjob":"run","{{Name}}":"run","{{Type}}":"exit-handler","{{Uid}}":"uid-of-run"} } }
-            """, Parse(Pods.LabelPatch(HandlerRunning().AtAttempt(2).Job, APod.ExitPod(2).Pod)));
+            """, Parse(PodTemplate.LabelPatch(HandlerRunning().AtAttempt(2).Job, APod.ExitPod(2).Pod)));
     }
 
     // ----- security, service account, pull secrets
@@ -501,7 +501,7 @@ public sealed class PodTests
     public void The_pod_that_comes_back_is_read_as_ours()
     {
         var job = Pending().Job;
-        var json = JsonNode.Parse(Pods.Build(job, PodType.Main))!;
+        var json = JsonNode.Parse(PodTemplate.Build(job, PodType.Main))!;
         (json["metadata"]!["uid"], json["metadata"]!["resourceVersion"]) = ("u", "1");
         var pod = JsonSerializer.Deserialize(json.ToJsonString(), Json.Default.PodObject)!.ToPod(Moment.Now)!;
         Assert.True(pod is { HasOwner: true, HasFinalizer: true, LostLabels: false, JobName: "run" }

@@ -12,7 +12,7 @@ namespace OMJobs.Tests;
 public sealed class ReachabilityTests
 {
     static readonly TimeSpan Long = TimeSpan.FromDays(30); // past every clock
-    static readonly Clocks Clocks = Moment.Clocks;
+    static readonly Deadlines Clocks = Moment.Clocks;
     static DateTimeOffset Now => Moment.Now;
 
     /// <summary>An OMJob as far as the decision reads it and anything changes it.</summary>
@@ -93,7 +93,7 @@ public sealed class ReachabilityTests
     // ----- the operator: one round of its loop is one transition, up to its one request
 
     /// <summary>Rounds with every way that a creation in them may be answered.</summary>
-    static IEnumerable<(string What, State Next, Sight Sight)> Refusals(State s)
+    static IEnumerable<(string What, State Next, Presence Sight)> Refusals(State s)
     {
         var before = s.Round;
         for (var i = 0; i < 8 && (i == 0 || before.Asking); i++)
@@ -101,9 +101,9 @@ public sealed class ReachabilityTests
             if (Decision(before) is { Act: Act.CreateMain or Act.CreateExit } create)
             {
                 var invalid = PodView.Refused("it is wrong");
-                yield return ($"{create.Act} is blocked", Block(before), Sight.Absent);
+                yield return ($"{create.Act} is blocked", Block(before), Presence.Absent);
                 yield return ($"{create.Act} is refused for good", Rest(create.Act == Act.CreateMain
-                    ? before with { MainView = invalid } : before with { ExitView = invalid }).Next, Sight.Refused);
+                    ? before with { MainView = invalid } : before with { ExitView = invalid }).Next, Presence.Refused);
             }
             before = Step(before).Next;
         }
@@ -355,7 +355,7 @@ public sealed class ReachabilityTests
         { SeenLive = false, NamespaceAsked = false, Blocked = false });
     }
 
-    static string Name(int slot) => slot == 0 ? "run-main" : Pods.ExitName("run", slot);
+    static string Name(int slot) => slot == 0 ? "run-main" : PodTemplate.ExitName("run", slot);
 
     static readonly Pod Late = MainPod().Running().Pod;
     static bool IsLate(Pod pod) => pod.Created == Late.Created || pod.Created == Late.Created - Long;
@@ -366,7 +366,7 @@ public sealed class ReachabilityTests
     // ----- the rules
 
     /// <summary>What a transition broke, null if nothing.</summary>
-    static string? Broken(State s, State next, Sight answer)
+    static string? Broken(State s, State next, Presence answer)
     {
         if (next.MainWas && s.MainWas && next.Main.Pod is { } main && s.Main.Pod is null && main.JobUid == s.Spec.Uid)
             return "a main pod after the first one";
@@ -376,7 +376,7 @@ public sealed class ReachabilityTests
             if (job.Status.Phase.IsFinished() && Aged(after).Status != Aged(job).Status)
                 return "a finished job changed";
             if (after.Status.Phase.IsFinished() && !job.Status.Phase.IsFinished() && s.Spec.HasExitSpec && s.MainWas
-                && !next.HandlerWas && !s.NamespaceGoing && answer != Sight.Refused)
+                && !next.HandlerWas && !s.NamespaceGoing && answer != Presence.Refused)
                 return "the handler was skipped";
         }
         if (s.Job is { Status: var last } && next.Job is null && s.MainWas && !last.Phase.IsFinished())
@@ -427,7 +427,7 @@ public sealed class ReachabilityTests
             Assert.True(from.Count < 2_000_000, "more states than are meant to be");
             var operators = Refusals(s).Where(_ => s.Faults < faults)
                 .Select(r => (r.What, r.Next with { Faults = s.Faults + 1 }, r.Sight)).ToList();
-            operators.Add(Round(s) is var (did, then, _) ? (did, then, Sight.Unknown) : default);
+            operators.Add(Round(s) is var (did, then, _) ? (did, then, Presence.Unknown) : default);
             foreach (var (what, next, answer) in operators)
                 if (Broken(s, next, answer) is { } rule) Assert.Fail($"{rule}\n{Path(s)}\n{what}: {next}");
             var moves = World(s).Append(("time passes", Aged(s))).Concat(s.Faults == faults ? []

@@ -15,15 +15,15 @@ public sealed class RotationTests : KubeconfigTest
     // The clock moves only here: what goes by the machine's own time would not notice.
     readonly WatchTests.StepTime time = new();
 
-    ApiServer Api() => new(ClusterAccess.Load(config.Path, null), time, NullLogger.Instance);
+    ApiClient Api() => new(Kubeconfig.Load(config.Path, null), time, NullLogger.Instance);
 
-    static Task<Reply> Get(ApiServer api) => api.Send(new(HttpMethod.Get, "/version"), Stop);
+    static Task<Reply> Get(ApiClient api) => api.Send(new(HttpMethod.Get, "/version"), Stop);
 
     /// <summary>Sends a request that must be answered; returns the token that the server got.</summary>
-    async Task<string?> Token(ApiServer api)
+    async Task<string?> Token(ApiClient api)
     {
         var reply = await Get(api);
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         return server.Requests.Last().Authorization;
     }
 
@@ -43,10 +43,10 @@ public sealed class RotationTests : KubeconfigTest
             if (!File.Exists(config.At(name))) File.CreateSymbolicLink(config.At(name), $"..data/{name}");
     }
 
-    ApiServer InCluster(TestAuthority authority)
+    ApiClient InCluster(TestAuthority authority)
     {
         Mount("1", "one", authority);
-        return new(ClusterAccess.InCluster(server.Address + "/", config.At("")), time, NullLogger.Instance);
+        return new(Kubeconfig.InCluster(server.Address + "/", config.At("")), time, NullLogger.Instance);
     }
 
     [Fact]
@@ -163,7 +163,7 @@ public sealed class RotationTests : KubeconfigTest
         using var moved = new ScriptedServer(Loopback, e => e.Answer(200, "{}"));
         config.With(Trusting(Authority), "token: s3cret-one");
         var words = new SecretsTests.Words();
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null), time, words);
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null), time, words);
         Assert.Equal("Bearer s3cret-one", await Token(api));
         var whole = File.ReadAllText(config.With(Trusting(Authority, moved.Address), "token: \"s3cret-two\"").Path);
         config.File("config", whole[..^3]);
@@ -249,7 +249,7 @@ public sealed class RotationTests : KubeconfigTest
         time.Advance(TimeSpan.FromMinutes(5.1));
         var late = """{"metadata":{"name":"late"} }"""u8.ToArray();
         var made = await api.Send(new(HttpMethod.Post, "/api/v1/namespaces", late), Stop);
-        Assert.True(made.Ok, made.Words);
+        Assert.True(made.Ok, made.Message);
         Assert.NotEqual(first, used.Last());
         Assert.True((await watch).Ok);
         await Eventually.True("the first connection is closed", () => closed.ContainsKey(first), 60);

@@ -187,11 +187,11 @@ public sealed class SecretsTests
         foreach (var given in (Job[])[job.Job, AnOMJob.Pending().WithMain(Main).WithExit(Exit).Job])
             foreach (var main in mains)
             {
-                if (main.Sight == Sight.Refused && given.Status.Phase != Phase.Pending) continue; // it was created
+                if (main.Presence == Presence.Refused && given.Status.Phase != Phase.Pending) continue; // it was created
                 var decision = Moment.Decide(given, main, PodView.Unknown, Moment.At(5000));
                 if (decision.Status is not { } status) continue;
                 var body = Encoding.UTF8.GetString(Bodies.Status(given, status, Moment.Now));
-                Assert.DoesNotContain("s3cret", body + decision.Why + decision.Fact?.Message, StringComparison.Ordinal);
+                Assert.DoesNotContain("s3cret", body + decision.Why + decision.Event?.Message, StringComparison.Ordinal);
             }
     }
 
@@ -199,17 +199,17 @@ public sealed class SecretsTests
     public void The_words_of_an_answer_are_the_servers_message_and_never_its_body()
     {
         Reply Answer(int code, string body) => new(code, Encoding.UTF8.GetBytes(body));
-        Assert.Equal("not today", Answer(403, """{"message":"not today","metadata":{"x":"s3cret"}}""").Words);
-        Assert.Equal("the API server answered 500", Answer(500, "<html>s3cret</html>").Words);
-        Assert.Equal("the API server answered 502", Answer(502, """{"half":"s3cret""").Words);
-        Assert.Equal("the API server answered 200", Answer(200, AnOMJob.Pending().WithMain(Main).Json).Words);
-        Assert.Equal("cut", (Answer(0, "s3cret") with { Fault = "cut" }).Words);
+        Assert.Equal("not today", Answer(403, """{"message":"not today","metadata":{"x":"s3cret"}}""").Message);
+        Assert.Equal("the API server answered 500", Answer(500, "<html>s3cret</html>").Message);
+        Assert.Equal("the API server answered 502", Answer(502, """{"half":"s3cret""").Message);
+        Assert.Equal("the API server answered 200", Answer(200, AnOMJob.Pending().WithMain(Main).Json).Message);
+        Assert.Equal("cut", (Answer(0, "s3cret") with { Fault = "cut" }).Message);
     }
 
     [Fact]
     public void An_event_tells_the_facts_message_alone()
     {
-        var fact = new Fact("MainPodFailed", "Main pod failed with exit code 1", true) { Name = "run.1", Count = 1 };
+        var fact = new Event("MainPodFailed", "Main pod failed with exit code 1", true) { Name = "run.1", Count = 1 };
         using var json = JsonDocument.Parse(Bodies.Event(fact, Job));
         Assert.DoesNotContain("s3cret", json.RootElement.GetRawText(), StringComparison.Ordinal);
         Assert.Equal("Main pod failed with exit code 1", json.RootElement.GetProperty("message").GetString());
@@ -245,7 +245,7 @@ public sealed class SecretsTests
             };
             return new Reply(code, Encoding.UTF8.GetBytes(text));
         }
-        var settings = new Settings { Namespaces = [""], Clocks = Moment.Clocks };
+        var settings = new Settings { Namespaces = [""], Deadlines = Moment.Clocks };
         var run = new Operator(Send, Moment.Clocks, TimeProvider.System, log).Run(settings, stop.Token);
         var written = await done.Task.WaitAsync(TestContext.Current.CancellationToken);
         await stop.CancelAsync();

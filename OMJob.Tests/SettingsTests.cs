@@ -22,7 +22,7 @@ public sealed class SettingsTests
         Assert.False(settings.JsonLogs);
         Assert.Equal((5, 8080, 8081), (settings.Workers, settings.HealthPort, settings.MetricsPort));
         Assert.False(settings.PollingAsked);
-        Assert.Equal(Moment.Clocks, settings.Clocks);
+        Assert.Equal(Moment.Clocks, settings.Deadlines);
     }
 
     static string Show(Settings s, string flag) => flag switch
@@ -33,10 +33,10 @@ public sealed class SettingsTests
         "--workers" => $"{s.Workers}",
         "--health-port" => $"{s.HealthPort}",
         "--metrics-port" => $"{s.MetricsPort}",
-        "--start-deadline" => $"{s.Clocks.StartDeadline.TotalSeconds}",
-        "--exit-handler-deadline" => $"{s.Clocks.ExitHandlerDeadline.TotalSeconds}",
-        "--exit-handler-retries" => $"{s.Clocks.ExitHandlerRetries}",
-        "--lost-pod-slack" => $"{s.Clocks.LostPodSlack.TotalSeconds}",
+        "--start-deadline" => $"{s.Deadlines.StartDeadline.TotalSeconds}",
+        "--exit-handler-deadline" => $"{s.Deadlines.ExitHandlerDeadline.TotalSeconds}",
+        "--exit-handler-retries" => $"{s.Deadlines.ExitHandlerRetries}",
+        "--lost-pod-slack" => $"{s.Deadlines.LostPodSlack.TotalSeconds}",
         _ => throw new ArgumentException(flag),
     };
 

@@ -20,10 +20,10 @@ sealed class Stage : ILogger
     readonly VirtualTime time = new();
     readonly Store store;
     readonly List<(OMJobs.Request Request, TaskCompletionSource<Reply> Ended, Watcher Watcher, bool Open)> watches = [];
-    readonly Clocks clocks;
+    readonly Deadlines clocks;
     Operator? op;
 
-    public Stage(Clocks? clocks = null)
+    public Stage(Deadlines? clocks = null)
     {
         this.clocks = clocks ?? Moment.Clocks;
         store = new(Template, time, new Random(1));
@@ -52,7 +52,7 @@ sealed class Stage : ILogger
         Operator? me = null;
         op = me = new Operator((request, stopped) =>
             op == me ? Send(request, stopped) : new TaskCompletionSource<Reply>().Task, clocks, time, this, new Random(1));
-        var settings = new Settings { Namespaces = [""], Clocks = clocks, Workers = 2 };
+        var settings = new Settings { Namespaces = [""], Deadlines = clocks, Workers = 2 };
         continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
         Run(0);
     }
@@ -65,7 +65,7 @@ sealed class Stage : ILogger
     }
 
     /// <summary>The names of the objects that the operator holds.</summary>
-    public string[] Held => [.. op!.Held.Select(key => key.Name).Order(StringComparer.Ordinal)];
+    public string[] Held => [.. op!.CachedKeys.Select(key => key.Name).Order(StringComparer.Ordinal)];
 
     /// <summary>When requests like that were sent, seconds from the start.</summary>
     public double[] At(string what) => [.. Sent.Where(s => s.What.StartsWith(what, StringComparison.Ordinal))

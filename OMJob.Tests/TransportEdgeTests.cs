@@ -43,7 +43,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
             e.Authorization == "Bearer t3" ? e.Answer(200, "{}") : e.Answer(401, "{}"));
         var plugin = config.Plugin(Credential("\"token\":\"t$n\"")); // no expirationTimestamp
         config.With(Trusting(Authority, strict.Address), Exec(plugin));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         var reply = new Reply(0, []);
         for (var i = 0; i < 4 && !reply.Ok; i++) reply = await api.Send(new(HttpMethod.Get, "/"), Stop);
         Assert.True(reply.Ok, string.Join(", ", strict.Requests.Select(r => r.Authorization)));
@@ -56,7 +56,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
             e.Authorization == "Bearer new" ? e.Answer(200, "{}") : e.Answer(401, "{}"));
         config.File("token", "old");
         config.With(Trusting(Authority, strict.Address), "token: x\ntokenFile: token");
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         Assert.Equal(Outcome.Unauthorized, (await api.Send(new(HttpMethod.Get, "/"), Stop)).Outcome);
         config.File("token", "new");
         Assert.True((await api.Send(new(HttpMethod.Get, "/"), Stop)).Ok);
@@ -68,7 +68,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
         var plugin = config.Plugin(Credential("\"token\":\"t$n\",\"expirationTimestamp\":\"2001-01-01T00:00:00Z\""));
         File.AppendAllText(plugin, "\n[ $n -lt 2 ] || exec sleep 3\n");
         config.With(Trusting(Authority), Exec(plugin));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         var clock = Stopwatch.StartNew();
         var reply = await api.Send(new(HttpMethod.Get, "/") { Timeout = TimeSpan.FromMilliseconds(300) }, Stop);
         Assert.False(reply.Ok);
@@ -89,7 +89,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
     public void A_plugin_that_fails_is_said_in_one_short_line(string output)
     {
         config.With(Trusting(Authority), Exec(config.Plugin(output)));
-        var said = Assert.Throws<UsageException>(() => ClusterAccess.Load(config.Path, null)).Message;
+        var said = Assert.Throws<UsageException>(() => Kubeconfig.Load(config.Path, null)).Message;
         Assert.DoesNotContain('\n', said);
         Assert.DoesNotContain("   at ", said, StringComparison.Ordinal);
     }
@@ -124,9 +124,9 @@ public sealed class TransportEdgeTests : KubeconfigTest
     {
         var intermediate = Authority.Intermediate("intermediate");
         using var below = new ScriptedServer(intermediate.Issue("server", "127.0.0.1"), e => e.Answer(200, "{}"));
-        using var api = new ApiServer(new(below.Address, null) { Authorities = [intermediate.Certificate] });
+        using var api = new ApiClient(new(below.Address, null) { Authorities = [intermediate.Certificate] });
         var reply = await api.Send(new(HttpMethod.Get, "/"), Stop);
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
     }
 
     [Theory, InlineData(true), InlineData(false)]
@@ -142,7 +142,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
             "client-certificate-data: "
             + TestKubeconfig.Base64(client.ExportCertificatePem() + "\n" + intermediate.Pem) + "\nclient-key-data: "
             + TestKubeconfig.Base64(client.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem()));
-        using var api = new ApiServer(ClusterAccess.Load(config.Path, null));
+        using var api = new ApiClient(Kubeconfig.Load(config.Path, null));
         Assert.True((await api.Send(new(HttpMethod.Get, "/"), Stop)).Ok);
         var seen = Assert.Single(asking.Requests);
         Assert.Equal(client.Thumbprint, seen.ClientCertificate?.Thumbprint);
@@ -158,7 +158,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
         {
             Intermediates = [two.Certificate],
         };
-        using var api = new ApiServer(new(sibling.Address, null) { Authorities = [one.Certificate] });
+        using var api = new ApiClient(new(sibling.Address, null) { Authorities = [one.Certificate] });
         Assert.Equal(Outcome.Fault, (await api.Send(new(HttpMethod.Get, "/"), Stop)).Outcome);
     }
 
@@ -170,7 +170,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
         {
             Intermediates = [Authority.Certificate],
         };
-        using var api = new ApiServer(new(forged.Address, null) { Authorities = [Authority.Certificate] });
+        using var api = new ApiClient(new(forged.Address, null) { Authorities = [Authority.Certificate] });
         Assert.Equal(Outcome.Fault, (await api.Send(new(HttpMethod.Get, "/"), Stop)).Outcome);
     }
 
@@ -180,7 +180,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
     public async Task Retry_after_is_taken_from_the_body_too()
     {
         using var busy = new ScriptedServer(null, e => e.Answer(429, StatusTexts.TooMany));
-        using var api = new ApiServer(new(busy.Address, null));
+        using var api = new ApiClient(new(busy.Address, null));
         Assert.Equal(TimeSpan.FromSeconds(7), (await api.Send(new(HttpMethod.Get, "/"), Stop)).RetryAfter);
     }
 

@@ -16,14 +16,14 @@ public sealed class TransportTests
 
     static CancellationToken Stop => TestContext.Current.CancellationToken;
 
-    static ClusterAccess Access(string address, params TestAuthority[] authorities) => new(address, null)
+    static Kubeconfig Access(string address, params TestAuthority[] authorities) => new(address, null)
     {
         Authorities = authorities.Length == 0 ? null : [.. authorities.Select(a => a.Certificate)],
     };
 
-    static async Task<Reply> Get(ClusterAccess access, TimeSpan? timeout = null)
+    static async Task<Reply> Get(Kubeconfig access, TimeSpan? timeout = null)
     {
-        using var api = new ApiServer(access);
+        using var api = new ApiClient(access);
         return await api.Send(new(HttpMethod.Get, "/version") { Timeout = timeout ?? TimeSpan.FromSeconds(10) }, Stop);
     }
 
@@ -36,7 +36,7 @@ public sealed class TransportTests
     {
         using var server = new ScriptedServer(Loopback, Greet);
         var reply = await Get(Access(server.Address, Authority));
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         Assert.Equal("{}", Encoding.UTF8.GetString(reply.Body));
     }
 
@@ -56,7 +56,7 @@ public sealed class TransportTests
             Intermediates = [intermediate.Certificate],
         };
         var reply = await Get(Access(server.Address, Authority));
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
     }
 
     public static TheoryData<string> Refused =>
@@ -80,7 +80,7 @@ public sealed class TransportTests
         using var server = new ScriptedServer(certificate, Greet);
         var reply = await Get(Access(server.Address, trusted));
         Assert.Equal(Outcome.Fault, reply.Outcome);
-        Assert.Contains("certificate", reply.Words, StringComparison.OrdinalIgnoreCase);
+        Assert.Contains("certificate", reply.Message, StringComparison.OrdinalIgnoreCase);
         Assert.Empty(server.Requests); // no token has left
     }
 
@@ -91,7 +91,7 @@ public sealed class TransportTests
         var access = Access(server.Address, Authority);
         Assert.False((await Get(access)).Ok);
         var reply = await Get(access with { TlsServerName = "api.example" });
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         Assert.Equal(["", "api.example"], server.NamesAsked.Distinct());
     }
 
@@ -130,7 +130,7 @@ public sealed class TransportTests
     public async Task A_request_carries_its_method_path_body_and_media_type()
     {
         using var server = new ScriptedServer(Loopback, Greet);
-        using var api = new ApiServer(Access(server.Address + "/k8s/clusters/c-1", Authority));
+        using var api = new ApiClient(Access(server.Address + "/k8s/clusters/c-1", Authority));
         await api.Send(new(HttpMethod.Patch, "/api/v1/pods?limit=1", "{\"ä\":1}"u8.ToArray(), MediaTypes.Merge), Stop);
         var seen = Assert.Single(server.Requests);
         Assert.Equal(("PATCH", "/k8s/clusters/c-1/api/v1/pods?limit=1"), (seen.Method, seen.Target));
@@ -177,11 +177,11 @@ public sealed class TransportTests
     public async Task An_answer_cut_after_any_byte_is_a_fault_and_never_half_an_answer()
     {
         using var server = new ScriptedServer(null, e => e.Write(Whole.AsMemory(0, int.Parse(e.Target[1..], null))));
-        using var api = new ApiServer(Access(server.Address));
+        using var api = new ApiClient(Access(server.Address));
         for (var cut = 0; cut < Whole.Length; cut++)
         {
             var reply = await api.Send(new(HttpMethod.Get, $"/{cut}"), Stop);
-            Assert.True(reply is { Code: 0, Fault: not null, Body: [] }, $"cut at {cut}: {reply.Words}");
+            Assert.True(reply is { Code: 0, Fault: not null, Body: [] }, $"cut at {cut}: {reply.Message}");
         }
         Assert.True((await api.Send(new(HttpMethod.Get, $"/{Whole.Length}"), Stop)).Ok);
     }
@@ -247,7 +247,7 @@ public sealed class TransportTests
         });
         var reply = await Get(Access(server.Address, Authority), TimeSpan.FromMilliseconds(300));
         AssertFault(reply, server.Address);
-        Assert.Contains("no answer within 0.3s", reply.Words, StringComparison.Ordinal);
+        Assert.Contains("no answer within 0.3s", reply.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -264,7 +264,7 @@ public sealed class TransportTests
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop);
         using var server = new ScriptedServer(Loopback, e => { stop.Cancel(); return e.Hold(); });
-        using var api = new ApiServer(Access(server.Address, Authority));
+        using var api = new ApiClient(Access(server.Address, Authority));
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => api.Send(new(HttpMethod.Get, "/"), stop.Token));
     }
 
@@ -277,7 +277,7 @@ public sealed class TransportTests
             e.Reset();
             return Task.CompletedTask;
         });
-        using var api = new ApiServer(Access(server.Address, Authority));
+        using var api = new ApiClient(Access(server.Address, Authority));
         for (var i = 0; i < 3; i++)
         {
             AssertFault(await api.Send(new(HttpMethod.Get, "/reset"), Stop), server.Address);
@@ -288,8 +288,8 @@ public sealed class TransportTests
     static void AssertFault(Reply reply, string names)
     {
         Assert.Equal((0, Outcome.Fault), (reply.Code, reply.Outcome));
-        Assert.Contains(names, reply.Words, StringComparison.Ordinal);
-        Assert.DoesNotContain('\n', reply.Words);
+        Assert.Contains(names, reply.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', reply.Message);
     }
 
     // ----- what the answers mean
@@ -302,7 +302,7 @@ public sealed class TransportTests
     [Fact]
     public void The_words_of_an_answer_are_the_api_servers()
     {
-        static string Words(int code, string body) => new Reply(code, Encoding.UTF8.GetBytes(body)).Words;
+        static string Words(int code, string body) => new Reply(code, Encoding.UTF8.GetBytes(body)).Message;
         Assert.Equal("""omjobs.pipelines.openmetadata.org "a" not found""", Words(404, StatusTexts.JobNotFound));
         Assert.Equal("the API server answered 502", Words(502, "<html>Bad Gateway</html>"));
         Assert.Equal("the API server answered 500", Words(500, "{\"kind\":\"Sta"));

@@ -19,7 +19,7 @@ public sealed partial class WatchTests
         readonly CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(WatchTests.Stop);
         readonly ConcurrentQueue<(string What, TimeSpan At)> asked = [];
         ScriptedServer? server;
-        ApiServer? api;
+        ApiClient? api;
         Task? running;
         int lists, watches, writes;
 
@@ -81,14 +81,14 @@ public sealed partial class WatchTests
             if (sockets)
             {
                 server = new ScriptedServer(null, Serve);
-                api = new ApiServer(new(server.Address, null));
+                api = new ApiClient(new(server.Address, null));
             }
-            var clocks = new Clocks(TimeSpan.Zero, TimeSpan.Zero, TimeSpan.FromMinutes(1), 3);
+            var clocks = new Deadlines(TimeSpan.Zero, TimeSpan.Zero, TimeSpan.FromMinutes(1), 3);
             var op = new Operator(sockets ? Wire : Answer, clocks, Time, NullLogger.Instance, new Random(1));
             var settings = new Settings
             {
                 Namespaces = [""],
-                Clocks = clocks,
+                Deadlines = clocks,
                 Workers = 2,
                 HealthPort = HealthPort,
             };

@@ -20,7 +20,7 @@ public sealed partial class WatchTests
         Func<Exchange, Task> script, TimeSpan? timeout = null, Func<string, Reply?>? take = null, Task? after = null)
     {
         using var server = new ScriptedServer(null, script);
-        using var api = new ApiServer(new(server.Address, null));
+        using var api = new ApiClient(new(server.Address, null));
         var (lines, opened) = (new List<string>(), 0);
         var reply = await api.Send(new(HttpMethod.Get, "/watch")
         {
@@ -54,7 +54,7 @@ public sealed partial class WatchTests
                 }
                 await e.Write("0\r\n\r\n");
             });
-            Assert.True(reply.Ok, reply.Words);
+            Assert.True(reply.Ok, reply.Message);
             Assert.Equal(1, opened);
             Assert.Equal(["{\"a\":\"ä€\"}", "{}", "{\"b\":1}"], lines);
         }
@@ -67,7 +67,7 @@ public sealed partial class WatchTests
         {
             foreach (var b in Exchange.Bytes(200, "{\"a\":1}\n{\"b\":2}\n")) await e.Write(new[] { b });
         });
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         Assert.Equal(["{\"a\":1}", "{\"b\":2}"], lines);
     }
 
@@ -81,7 +81,7 @@ public sealed partial class WatchTests
             await e.Chunk(line + "\n{}\n");
             await e.Write("0\r\n\r\n");
         });
-        Assert.True(reply.Ok, reply.Words);
+        Assert.True(reply.Ok, reply.Message);
         Assert.Equal([line, "{}"], lines);
     }
 
@@ -141,7 +141,7 @@ public sealed partial class WatchTests
     {
         var (reply, lines, opened) = await Lines(e => e.Answer(410, StatusTexts.Expired));
         Assert.Equal((Outcome.Gone, 0, 0), (reply.Outcome, lines.Count, opened));
-        Assert.Equal("too old resource version: 10 (5000)", reply.Words);
+        Assert.Equal("too old resource version: 10 (5000)", reply.Message);
     }
 
     // ----- the loop over sockets

@@ -25,7 +25,7 @@ public class Cluster : IAsyncLifetime
     readonly DirectoryInfo directory = Directory.CreateTempSubdirectory("omjob-e2e-");
     LocalCluster? sandbox;
 
-    internal ApiClient Api { get; private set; } = null!;
+    internal SandboxClient Api { get; private set; } = null!;
 
     internal Kubelet Kubelet { get; private set; } = null!;
 
@@ -44,7 +44,7 @@ public class Cluster : IAsyncLifetime
         }
         else
         {
-            Api = new ApiClient(Given);
+            Api = new SandboxClient(Given);
             var node = NewName();
             Kubelet = new Kubelet(Api, node, $"kubelet={node}");
             await Kubelet.StartAsync();

@@ -306,7 +306,7 @@ sealed class CronCluster : IAsyncDisposable
 
     CronCluster(LocalCluster cluster, ShiftedTime time) => (this.cluster, this.time) = (cluster, time);
 
-    public ApiClient Api => cluster.Api;
+    public SandboxClient Api => cluster.Api;
 
     public static DateTimeOffset Utc(string time) =>
         DateTimeOffset.Parse(time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);

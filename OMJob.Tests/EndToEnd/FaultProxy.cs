@@ -25,7 +25,7 @@ sealed class FaultProxy : IDisposable
     readonly Uri server;
 
     /// <summary>Listens at once; `Address` is the operator's API server.</summary>
-    public FaultProxy(ApiClient api)
+    public FaultProxy(SandboxClient api)
     {
         (server, upstream) = (api.Server, new HttpMessageInvoker(api.Handler()));
         listener.Start();

@@ -27,7 +27,7 @@ sealed class TestNamespace : IAsyncDisposable
 
     public string Name { get; }
 
-    public ApiClient Api => cluster.Api;
+    public SandboxClient Api => cluster.Api;
 
     public static async Task<TestNamespace> Create(Cluster cluster, string name)
     {

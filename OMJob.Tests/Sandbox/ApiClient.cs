@@ -55,12 +55,12 @@ static class Paths
     public static string CronOMJob(string ns, string name) => $"{CronOMJobs(ns)}/{name}";
 }
 
-sealed class ApiClient : IDisposable
+sealed class SandboxClient : IDisposable
 {
     readonly KubernetesClientConfiguration config;
     readonly HttpClient http;
 
-    public ApiClient(string kubeconfig)
+    public SandboxClient(string kubeconfig)
     {
         config = KubernetesClientConfiguration.BuildConfigFromConfigFile(kubeconfig);
         http = new HttpClient(Handler()) { BaseAddress = new Uri(config.Host), Timeout = Timeout.InfiniteTimeSpan };

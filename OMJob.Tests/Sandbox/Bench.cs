@@ -18,7 +18,7 @@ sealed record BenchSettings(string Binary, string? Kubeconfig, string? Audit, bo
 sealed class Bench : IDisposable
 {
     readonly BenchSettings settings;
-    readonly ApiClient api;
+    readonly SandboxClient api;
     readonly string kubeconfig, ns = $"bench-{DateTime.UtcNow:HHmmss}";
     readonly RequestCount requests;
     readonly BenchKubelet kubelet;
@@ -28,7 +28,7 @@ sealed class Bench : IDisposable
     readonly CancellationTokenSource stop = new();
     int named, deleted;
 
-    Bench(BenchSettings settings, ApiClient api, string kubeconfig, RequestCount requests)
+    Bench(BenchSettings settings, SandboxClient api, string kubeconfig, RequestCount requests)
     {
         (this.settings, this.api, this.kubeconfig, this.requests) = (settings, api, kubeconfig, requests);
         kubelet = new BenchKubelet(api, ns, node: ns, settings.OwnKubelet);
@@ -74,7 +74,7 @@ sealed class Bench : IDisposable
         {
             var kubeconfig = settings.Kubeconfig ?? Path.Combine(directory.FullName, "kubeconfig");
             if (server is not null) await server.WriteKubeconfig(kubeconfig);
-            using var api = new ApiClient(kubeconfig);
+            using var api = new SandboxClient(kubeconfig);
             using var bench = new Bench(settings, api, kubeconfig, new RequestCount(server, settings.Audit));
             void Stop(PosixSignalContext signal) { signal.Cancel = true; bench.stop.Cancel(); }
             using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);

@@ -11,7 +11,7 @@ using System.Text.Json.Nodes;
 namespace OMJobs.Sandbox;
 
 /// <summary>Ends the pods of one namespace and notes when; or only notes, where other kubelets end them.</summary>
-sealed class BenchKubelet(ApiClient api, string ns, string node, bool ends) : IDisposable
+sealed class BenchKubelet(SandboxClient api, string ns, string node, bool ends) : IDisposable
 {
     readonly SemaphoreSlim free = new(32); // requests at a time
 

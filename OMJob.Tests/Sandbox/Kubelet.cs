@@ -38,7 +38,7 @@ static class Posix
 }
 
 /// <summary>A node of the cluster: an object, and a lease that says that it is alive.</summary>
-sealed class Node(ApiClient api, string name)
+sealed class Node(SandboxClient api, string name)
 {
     const string Leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
@@ -96,9 +96,9 @@ sealed class Node(ApiClient api, string name)
 /// <param name="api">A client with a cluster administrator's rights.</param>
 /// <param name="node">The node's name, unique in the cluster.</param>
 /// <param name="namespaceSelector">Serve only namespaces with these labels; null = all.</param>
-sealed class Kubelet(ApiClient api, string node, string? namespaceSelector = null) : IAsyncDisposable
+sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector = null) : IAsyncDisposable
 {
-    readonly ApiClient api = api;
+    readonly SandboxClient api = api;
     readonly Node self = new(api, node);
     readonly CancellationTokenSource stop = new();
     readonly ConcurrentDictionary<string, PodWorker> workers = new();

@@ -58,12 +58,12 @@ sealed class LocalCluster : IAsyncDisposable
     {
         Server = server;
         File.WriteAllText(Kubeconfig, server.Kubeconfig());
-        Api = new ApiClient(Kubeconfig);
+        Api = new SandboxClient(Kubeconfig);
         Kubelet = new Kubelet(Api, "sandbox");
     }
 
     public ApiServer Server { get; }
-    public ApiClient Api { get; }
+    public SandboxClient Api { get; }
     public Kubelet Kubelet { get; }
     /// <summary>A file with the administrator's rights.</summary>
     public string Kubeconfig => Path.Combine(directory.FullName, "kubeconfig");
@@ -178,7 +178,7 @@ sealed class TryIt(TextWriter output)
         return schedule.GetNextOccurrence(DateTimeOffset.UtcNow, zone);
     }).Min();
 
-    static async Task CreateNamespaces(ApiClient api, List<JsonObject> documents)
+    static async Task CreateNamespaces(SandboxClient api, List<JsonObject> documents)
     {
         foreach (var name in documents.Select(d => d.Text("metadata", "namespace")).OfType<string>().Distinct())
             if (await api.Find($"{Paths.Namespaces}/{name}") is null)

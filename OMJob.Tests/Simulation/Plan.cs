@@ -89,7 +89,7 @@ sealed record Plan
     /// <summary>What can happen happens in a fixed order, time passes last.</summary>
     public bool Ordered { get; init; }
     public required Func<string, Life> LifeOf { get; init; }
-    public Clocks Clocks { get; init; } =
+    public Deadlines Clocks { get; init; } =
         new(TimeSpan.FromSeconds(60), TimeSpan.FromSeconds(45), TimeSpan.FromSeconds(15), 2);
 
     public static JobPlan Job(string name, Action<JsonObject>? change = null)

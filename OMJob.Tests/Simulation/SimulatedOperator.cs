@@ -142,12 +142,12 @@ sealed class SimulatedOperator : ILogger
     readonly World world;
     readonly Operator op;
 
-    public SimulatedOperator(World world, string name, Clocks clocks, TimeSpan skew)
+    public SimulatedOperator(World world, string name, Deadlines clocks, TimeSpan skew)
     {
         (this.world, Name) = (world, name);
         Time = new(world, Continuations, skew);
         op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
-        var settings = new Settings { Namespaces = world.Namespaces, Clocks = clocks, Workers = 3 };
+        var settings = new Settings { Namespaces = world.Namespaces, Deadlines = clocks, Workers = 3 };
         Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
     }
 
@@ -159,7 +159,7 @@ sealed class SimulatedOperator : ILogger
     public long FrozenUntil { get; set; }
     public bool Frozen => world.Ticks < FrozenUntil;
     /// <summary>The objects that it remembers; nothing but memory shows it.</summary>
-    public Key[] Held => op.Held;
+    public Key[] Held => op.CachedKeys;
 
     Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
     {

@@ -185,9 +185,9 @@ public sealed class StressTests
         using var cluster = new BusyCluster(Namespaces);
         using var stop = new CancellationTokenSource();
         var log = new ErrorLog();
-        var clocks = new Clocks(TimeSpan.FromHours(1), TimeSpan.FromHours(1), TimeSpan.FromHours(1), 3);
+        var clocks = new Deadlines(TimeSpan.FromHours(1), TimeSpan.FromHours(1), TimeSpan.FromHours(1), 3);
         var op = new Operator(cluster.Send, clocks, TimeProvider.System, log);
-        var settings = new Settings { Namespaces = Namespaces, Clocks = clocks, Workers = 8 };
+        var settings = new Settings { Namespaces = Namespaces, Deadlines = clocks, Workers = 8 };
         var running = Task.Run(() => op.Run(settings, stop.Token), CancellationToken.None);
         foreach (var ns in Namespaces) Assert.True(cluster.Ask("POST", In(ns, "cronomjobs"), Schedule()).Ok);
         await Task.WhenAll(Enumerable.Range(0, Users).Select(user => Task.Run(() => Use(cluster, user))));

@@ -51,7 +51,7 @@ sealed partial class World
     public TimeSpan ServerJump { get; private set; }
     /// <summary>The sum of all jumps of that clock.</summary>
     public TimeSpan ClockJumps { get; private set; }
-    public Clocks Clocks => plan.Clocks;
+    public Deadlines Clocks => plan.Clocks;
     public string[] Namespaces => plan.Namespaces;
     public bool Paced => plan.Paced;
     public Store Store { get; }
