@@ -33,7 +33,7 @@ sealed partial class Operator
     readonly ILogger log;
     readonly Random random;
     readonly ServerClock clock;
-    readonly Metrics metrics = new();
+    readonly Metrics metrics = new(JobMetrics.All);
     readonly ObjectCache cache;
     readonly WorkQueue queue, senders; // keys to reconcile; namespaces that have events to write
     readonly Lock gate = new(); // guards all below
@@ -47,7 +47,7 @@ sealed partial class Operator
     public Operator(Send send, Deadlines clocks, TimeProvider time, ILogger log, Random? seeded = null)
     {
         (this.send, this.deadlines, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
-        (clock, queue, senders, Answered) = (new(time), new(time, metrics), new(time), time.GetTimestamp());
+        (clock, queue, senders, Answered) = (new(time), new(time, metrics, "omjob"), new(time), time.GetTimestamp());
         cache = new(Changed, held => Reflectors.Exists(watch => watch.IsPast(held)));
     }
 
@@ -68,7 +68,12 @@ sealed partial class Operator
         queue.Workers = senders.Workers = settings.Workers;
         Func<string, Reflector>[] kinds = [Reflector.Pods, Reflector.Jobs, Reflector.Crons];
         Reflectors.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
-        using var endpoints = new Endpoints(this, settings, time, metrics, log);
+        using var endpoints = new Endpoints([settings.HealthPort, settings.MetricsPort], settings.AllAddresses, time, log)
+        {
+            Health = Unhealthy,
+            Readiness = Unready,
+            Metrics = () => metrics.Render(Gauges()),
+        };
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
         _ = Guard(Work(senders, ns => WriteEvent(ns, cut.Token), cut.Token));
@@ -580,7 +585,7 @@ sealed partial class Operator
                     ? new("MainPodCreated", $"Created main pod {name}")
                     : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
                 if (!main && known.MainOver != 0)
-                    metrics.Observe(Metrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
+                    metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
                 if (pod is { LostLabels: false }) await Take(pod, null, reply, stop);
                 return pod is null ? null : ViewOf(key, pod);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
@@ -636,7 +641,7 @@ sealed partial class Operator
             log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, refusals);
             Record(job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), refusals);
         }
-        var message = main ? text : Text.Join(job.Status.MainMessage, text);
+        var message = main ? text : JobStatus.Join(job.Status.MainMessage, text);
         if (job.Status.Message != message)
         {
             var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
@@ -680,9 +685,9 @@ sealed partial class Operator
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
         if (from == Phase.ExitHandlerRunning && Conditions.Attempt(job, decision.Status) is { } outcome)
-            metrics.Count(Metrics.ExitHandlers, Metrics.Label("outcome", outcome));
+            metrics.Count(JobMetrics.ExitHandlers, Metrics.Label("outcome", outcome));
         if (from != to && to.IsFinished())
-            metrics.Count(Metrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
+            metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
         if (decision.Event is { } fact) Record(job, fact);
     }
@@ -885,7 +890,7 @@ sealed partial class Operator
     void TryAgain(Key key, TimeSpan delay)
     {
         lock (gate) failed.Add(key);
-        metrics.Count(Metrics.Retries, WorkQueue.Label);
+        metrics.Count(Metrics.Retries, queue.Label);
         queue.AddAfter(key, delay);
     }
 
@@ -928,10 +933,36 @@ sealed partial class Operator
 
     void Log(Key key, string what) => log.LogInformation("{Namespace}/{Name}: {What}", key.Namespace, key.Name, what);
 
+    /// <summary>
+    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
+    /// configuration again. A refusal is healthy, for a new process would hear the same.
+    /// </summary>
+    string? Unhealthy()
+    {
+        if (Reflectors.Exists(w => w.LastTurn != 0 && Age(w.LastTurn) > TimeSpan.FromMinutes(6)))
+            return "a watch has stopped turning";
+        return Age(Answered) <= TimeSpan.FromMinutes(10) ? null
+            : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
+                + (LastCode == 0 ? "none" : LastCode);
+    }
+
+    /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
+    string? Unready()
+    {
+        if (Reflectors.Count == 0) return "nothing is listed yet";
+        if (Reflectors.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
+        var needed = Reflectors.Where(w => !w.Absent);
+        return needed.Any(w => !w.Connected
+            && Age(w.Disconnected == 0 ? w.LastReceived : w.Disconnected) > TimeSpan.FromSeconds(15)
+            || Age(w.LastReceived) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
+    }
+
+    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
+
     /// <summary>What is counted at the time when it is asked for.</summary>
     internal IEnumerable<(string Name, string Labels, double Value)> Gauges()
     {
-        List<(string, string, double)> gauges = [(Metrics.Depth, WorkQueue.Label, queue.Depth)];
+        List<(string, string, double)> gauges = [(Metrics.Depth, queue.Label, queue.Depth)];
         var counts = new int[(int)Phase.Failed + 1];
         var (main, exit, late) = (0, 0, 0);
         cache.Visit((phase, known) =>
@@ -943,12 +974,12 @@ sealed partial class Operator
             if (Now > known.Due + TimeSpan.FromMinutes(1)) late++;
         });
         foreach (var phase in Enum.GetValues<Phase>())
-            gauges.Add((Metrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
-        gauges.Add((Metrics.Blocked, Metrics.Label("what", "main"), main));
-        gauges.Add((Metrics.Blocked, Metrics.Label("what", "exit"), exit));
-        gauges.Add((Metrics.Overdue, "", late));
+            gauges.Add((JobMetrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
+        gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "main"), main));
+        gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "exit"), exit));
+        gauges.Add((JobMetrics.Overdue, "", late));
         foreach (var watch in Reflectors)
-            gauges.Add((Metrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
+            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
                 + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent));
         return gauges;
     }
@@ -1345,7 +1376,7 @@ static class Protocol
             : foreign is not null ? $"{JobStatus.AttemptWord}{attempt} {JobStatus.IsRenamed}{next}: {foreign}" : null;
         return new(Act.WriteStatus, said ?? $"no attempt is named, the first is {next}")
         {
-            Status = job.Status with { ExitPodName = next, Message = Text.Join(job.Status.MainMessage, said) },
+            Status = job.Status with { ExitPodName = next, Message = JobStatus.Join(job.Status.MainMessage, said) },
             Event = said is null ? null : new("ExitHandlerRetried",
                 $"E{said[1..]}{(failed is null ? "" : $"; next attempt is {next}")}", true),
         };
@@ -1355,7 +1386,7 @@ static class Protocol
     static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? words)
     {
         var phase = handled && status.ExitCode == 0 ? Phase.Succeeded : Phase.Failed;
-        var message = Text.Join(status.MainMessage, words);
+        var message = JobStatus.Join(status.MainMessage, words);
         return new(Act.WriteStatus, message)
         {
             Status = status with { Phase = phase, Message = message, CompletionTime = now },

@@ -81,7 +81,7 @@ static class Program
                 log.LogInformation("Nothing polls: POLLING_INTERVAL_SECONDS and REQUEUE_DELAY_SECONDS have no effect");
             return await action(new(api.Send, settings.Deadlines, TimeProvider.System, log), settings, stop.Token);
         }
-        catch (UsageException e) { return Fail(2, e.Message); }
+        catch (Exception e) when (e is UsageException or KubeconfigException) { return Fail(2, e.Message); }
         catch (SocketException e) { return Fail(1, $"cannot listen: {e.Message}"); }
     }
 
@@ -196,7 +196,7 @@ static class Program
     }
 }
 
-/// <summary>Something on the command line, in a variable or a kubeconfig that whoever starts us must change.</summary>
+/// <summary>Something on the command line or in a variable that whoever starts us must change.</summary>
 sealed class UsageException(string message) : Exception(message);
 
 /// <summary>What the command line and the environment say.</summary>

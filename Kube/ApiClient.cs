@@ -89,7 +89,7 @@ sealed record Reply(int Code, byte[] Body)
                 410 => Outcome.Gone,
                 // A patch that names the UID of an earlier object of that name.
                 422 when status?.Details?.Causes?.Exists(c => c?.Field == "metadata.uid") is true => Outcome.Conflict,
-                422 when !webhook && status?.Details is { Kind: "Pod" or "OMJob", Causes.Count: > 0 }
+                422 when !webhook && status?.Details is { Kind: not null, Causes.Count: > 0 }
                     => Outcome.Invalid,
                 400 when !webhook && status?.Reason == "BadRequest" => Outcome.Impossible,
                 413 => Outcome.Impossible,
@@ -168,7 +168,7 @@ sealed class ApiClient : IDisposable
             KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
         })
         { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
-        http.DefaultRequestHeaders.UserAgent.ParseAdd("omjob-operator");
+        http.DefaultRequestHeaders.UserAgent.ParseAdd(typeof(ApiClient).Assembly.GetName().Name);
         http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
         if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // asked for and checked in TLS
         return http;

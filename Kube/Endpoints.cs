@@ -16,20 +16,24 @@ sealed class Endpoints : IDisposable
     /// <summary>Connections that are open at the same time, on each port.</summary>
     const int Places = 64;
 
-    readonly Operator op;
     readonly TimeProvider time;
-    readonly Metrics metrics;
     readonly ILogger log;
     readonly TcpListener[] listeners;
     readonly CancellationTokenSource disposed = new();
 
-    /// <summary>Listens at once: throws SocketException where a port is taken.</summary>
-    public Endpoints(Operator op, Settings settings, TimeProvider time, Metrics metrics, ILogger log)
+    public required Func<string?> Health { get; init; }
+    public required Func<string?> Readiness { get; init; }
+    public required Func<string> Metrics { get; init; }
+
+    /// <summary>
+    /// Listens at once, on all addresses or on loopback only: throws SocketException where a port is taken. Of health
+    /// and readiness null is good; else it is what is wrong.
+    /// </summary>
+    public Endpoints(IEnumerable<int> ports, bool allAddresses, TimeProvider time, ILogger log)
     {
-        (this.op, this.time, this.metrics, this.log) = (op, time, metrics, log);
+        (this.time, this.log) = (time, log);
         var all = Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any;
-        var address = settings.AllAddresses ? all : IPAddress.Loopback;
-        int[] ports = [settings.HealthPort, settings.MetricsPort];
+        var address = allAddresses ? all : IPAddress.Loopback;
         listeners = [.. ports.Where(p => p != 0).Distinct().Select(port => new TcpListener(address, port))];
         foreach (var listener in listeners)
         {
@@ -102,36 +106,13 @@ sealed class Endpoints : IDisposable
 
     (int, string) Answer(string? path) => path switch
     {
-        "/health" => Say(Unhealthy()),
-        "/ready" => Say(Unready()),
-        "/metrics" => (200, metrics.Render(op.Gauges())),
+        "/health" => Say(Health()),
+        "/ready" => Say(Readiness()),
+        "/metrics" => (200, Metrics()),
         _ => (404, "not found\n"),
     };
 
     static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
-
-    /// <summary>
-    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
-    /// configuration again. A refusal is healthy, for a new process would hear the same.
-    /// </summary>
-    string? Unhealthy()
-    {
-        if (op.Reflectors.Exists(w => w.LastTurn != 0 && Age(w.LastTurn) > TimeSpan.FromMinutes(6)))
-            return "a watch has stopped turning";
-        return Age(op.Answered) <= TimeSpan.FromMinutes(10) ? null
-            : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
-                + (op.LastCode == 0 ? "none" : op.LastCode);
-    }
-
-    /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
-    string? Unready()
-    {
-        if (op.Reflectors.Count == 0) return "nothing is listed yet";
-        if (op.Reflectors.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
-        var needed = op.Reflectors.Where(w => !w.Absent);
-        return needed.Any(w => !w.Connected && Age(w.Disconnected == 0 ? w.LastReceived : w.Disconnected) > TimeSpan.FromSeconds(15)
-            || Age(w.LastReceived) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
-    }
 
     TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 

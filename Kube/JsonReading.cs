@@ -1,7 +1,6 @@
 // Reading and writing JSON that may be anything.
 
 using System.Buffers;
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
@@ -65,40 +64,4 @@ static class JsonReading
         using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = Json.MostDepth })) json.WriteTo(writer);
         return buffer.WrittenSpan.ToArray();
     }
-
-    public static bool IsFinished(this Phase phase) => phase is Phase.Succeeded or Phase.Failed;
-
-    /// <summary>Awaits without throwing: for waits that end by cancellation or time.</summary>
-    public static async Task Quietly(this Task task) => await Task.WhenAny(task);
-}
-
-static class Text
-{
-    /// <summary>Short enough for an event, whose message should stay within 1,024 bytes.</summary>
-    public static string Truncate(string text, int most = 900) =>
-        text.Length <= most ? text : text[..(char.IsHighSurrogate(text[most - 1]) ? most - 1 : most)] + "…";
-
-    public static string? Pair(string? reason, string? message) =>
-        string.IsNullOrEmpty(reason) ? null
-            : Truncate(reason, 500) + (string.IsNullOrEmpty(message) ? "" : $": {Truncate(message, 300)}");
-
-    public static string Join(string main, string? handler) =>
-        string.IsNullOrEmpty(handler) ? main : Truncate($"{Truncate(main, 500)}; {handler}");
-
-    /// <summary>At most ten years, so that no sum of times overflows.</summary>
-    public static TimeSpan Seconds(long seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 0, 315_360_000));
-
-    /// <summary>Years away from both ends of time, so that no sum of times overflows.</summary>
-    public static DateTimeOffset Reckonable(DateTimeOffset time) => time < Earliest ? Earliest
-        : time > Latest ? Latest : time;
-
-    static readonly DateTimeOffset Earliest = new(1900, 1, 1, 0, 0, 0, default), Latest = Earliest.AddYears(7000);
-
-    public static string Duration(TimeSpan span) =>
-        span.TotalSeconds % 3600 == 0 ? $"{span.TotalHours}h"
-            : span.TotalSeconds % 60 == 0 ? $"{span.TotalMinutes}m" : $"{span.TotalSeconds}s";
-
-    /// <summary>Whole seconds, UTC, with a trailing Z.</summary>
-    public static string? Time(DateTimeOffset? time) =>
-        time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }

@@ -24,7 +24,7 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
     public bool SkipTlsVerify { get; init; }
     /// <summary>The files that it was read from, and what they held.</summary>
     public IReadOnlyDictionary<string, string> Files { get; init; } = new Dictionary<string, string>();
-    /// <summary>Reads all of it anew. Throws UsageException.</summary>
+    /// <summary>Reads all of it anew. Throws KubeconfigException.</summary>
     public Func<Kubeconfig>? Again { get; init; }
     /// <summary>
     /// Whether a file holds something else by now; one that is empty is being written. By content, for mounted files
@@ -33,7 +33,7 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
     public bool HasChanged =>
         Files.Any(file => File.ReadAllText(file.Key) is { Length: > 0 } text && text != file.Value);
 
-    /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws UsageException.</summary>
+    /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws KubeconfigException.</summary>
     public static Kubeconfig Load(string? path, string? context)
     {
         if (path is null && KubernetesClientConfiguration.IsInCluster())
@@ -42,9 +42,9 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
         file ??= Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } variable ? variable
             : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".kube", "config");
         if (path is null && file.Contains(Path.PathSeparator))
-            throw new UsageException("KUBECONFIG names several files: give one with --kubeconfig");
+            throw new KubeconfigException("KUBECONFIG names several files: give one with --kubeconfig");
         if (path is null && !File.Exists(file))
-            throw new UsageException($"no service account of a pod here and no {file}: give --kubeconfig");
+            throw new KubeconfigException($"no service account of a pod here and no {file}: give --kubeconfig");
         return From(file, read => FromKubeconfig(Path.GetFullPath(file), context, read));
     }
 
@@ -69,10 +69,10 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
             };
         }
 #pragma warning disable CA1031 // Whatever the package, YAML or a plugin throws: whoever starts us must see which file.
-        catch (Exception e) when (e is not UsageException)
+        catch (Exception e) when (e is not KubeconfigException)
 #pragma warning restore CA1031
         {
-            throw new UsageException($"{file}: {e.Message.Split('\n')[0].Trim()}");
+            throw new KubeconfigException($"{file}: {e.Message.Split('\n')[0].Trim()}");
         }
     }
 
@@ -81,18 +81,18 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
         var yaml = new YamlStream();
         yaml.Load(new StringReader(read(path)));
         if (yaml.Documents is not [{ RootNode: YamlMappingNode root }, ..])
-            throw new UsageException($"{path}: no kubeconfig");
+            throw new KubeconfigException($"{path}: no kubeconfig");
         context ??= Scalar(root, "current-context")
-            ?? throw new UsageException($"{path}: no current-context; give one with --context");
+            ?? throw new KubeconfigException($"{path}: no current-context; give one with --context");
         var chosen = Named(root, "contexts", "context", context)
-            ?? throw new UsageException($"{path}: no context '{context}'");
+            ?? throw new KubeconfigException($"{path}: no context '{context}'");
         var cluster = Named(root, "clusters", "cluster", Scalar(chosen, "cluster"))
-            ?? throw new UsageException($"{path}: context '{context}' names no cluster of this file");
+            ?? throw new KubeconfigException($"{path}: context '{context}' names no cluster of this file");
         var user = Named(root, "users", "user", Scalar(chosen, "user"));
         if (user is null && Scalar(chosen, "user") is not null)
-            throw new UsageException($"{path}: context '{context}' names no user of this file");
+            throw new KubeconfigException($"{path}: context '{context}' names no user of this file");
         if (Scalar(cluster, "proxy-url") is not null)
-            throw new UsageException($"{path}: proxy-url is not supported: connect to the API server directly");
+            throw new KubeconfigException($"{path}: proxy-url is not supported: connect to the API server directly");
         return FromKubeconfig(path, cluster, user, read);
     }
 
@@ -204,3 +204,6 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
     static string Quote(string argument) => argument.Length > 0 && !argument.AsSpan().ContainsAny(" \t\n\"")
         ? argument : $"\"{argument.Replace("\"", "\\\"", StringComparison.Ordinal)}\"";
 }
+
+/// <summary>Something in a kubeconfig, or in what it names, that whoever starts us must change.</summary>
+sealed class KubeconfigException(string message) : Exception(message);

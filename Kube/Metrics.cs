@@ -5,27 +5,19 @@ using System.Text;
 
 namespace OMJobs;
 
-/// <summary>Series for /metrics; the names that are not ours are client-go's and controller-runtime's.</summary>
-sealed class Metrics
+/// <summary>Series for /metrics: a controller's own, then those that client-go and controller-runtime have.</summary>
+sealed class Metrics(params (string Name, string Type, string Help)[] own)
 {
-    public const string Finished = "omjob_finished_total", ExitHandlers = "omjob_exit_handlers_total",
-        ExitHandlerLatency = "omjob_exit_handler_latency_seconds", Jobs = "omjob_jobs", Blocked = "omjob_blocked",
-        Overdue = "omjob_overdue", LastEvent = "omjob_watch_last_event_timestamp_seconds",
-        Reconciles = "controller_runtime_reconcile_total", Errors = "controller_runtime_reconcile_errors_total",
+    public const string Reconciles = "controller_runtime_reconcile_total",
+        Errors = "controller_runtime_reconcile_errors_total",
         ReconcileTime = "controller_runtime_reconcile_time_seconds", Depth = "workqueue_depth",
         Adds = "workqueue_adds_total", Retries = "workqueue_retries_total",
         QueueTime = "workqueue_queue_duration_seconds", WorkTime = "workqueue_work_duration_seconds",
         Requests = "rest_client_requests_total";
 
-    static readonly (string Name, string Type, string Help)[] Families =
+    /// <summary>Those that every controller has.</summary>
+    static readonly (string Name, string Type, string Help)[] Common =
     [
-        (Finished, "counter", "OMJobs that ended, by outcome and the reason of condition Finished."),
-        (ExitHandlers, "counter", "Attempts of exit handlers that ended."),
-        (ExitHandlerLatency, "histogram", "From the main pod's end, once seen, to the exit handler pod."),
-        (Jobs, "gauge", "OMJobs by phase."),
-        (Blocked, "gauge", "OMJobs whose main or exit pod the API server refuses to create for now."),
-        (Overdue, "gauge", "OMJobs that are a minute past a deadline by which they should have gone on."),
-        (LastEvent, "gauge", "When a watch last heard of the API server; 0: never."),
         (Reconciles, "counter", "Keys reconciled, by result."),
         (Errors, "counter", "Reconciles that are tried again after an error."),
         (ReconcileTime, "histogram", "How long a reconcile took, its requests included."),
@@ -71,7 +63,7 @@ sealed class Metrics
         {
             var all = gauges.Concat(values.Select(v => (v.Key.Name, v.Key.Labels, v.Value)))
                 .ToLookup(v => v.Name, v => (v.Labels, v.Value));
-            foreach (var (name, type, help) in Families)
+            foreach (var (name, type, help) in own.Concat(Common))
             {
                 text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
                 foreach (var (labels, value) in all[name]) Line(name, labels, value);

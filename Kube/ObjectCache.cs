@@ -185,8 +185,8 @@ sealed class ObjectCache(Action<Key, CachedObject?, CachedObject> changed, Func<
     /// <summary>Pods may be told before their OMJob is: those that came under its cut name are its own.</summary>
     void AddAliases(CachedObject job)
     {
-        if (job.Key is not { Kind: Kind.OMJob, Name.Length: > Names.MostInPodName }) return;
-        foreach (var cut in (string[])[Names.LabelValue(job.Name), Names.Fit(job.Name, Names.MostInPodName, "")])
+        if (job.Key is not { Kind: Kind.OMJob, Name.Length: > PodTemplate.MostInPodName }) return;
+        foreach (var cut in (string[])[Names.LabelValue(job.Name), Names.Fit(job.Name, PodTemplate.MostInPodName, "")])
         {
             var alias = new Key(job.Namespace, cut);
             if (job is Tombstone) { aliases.Remove(alias); continue; }

@@ -12,11 +12,12 @@ namespace OMJobs;
 /// worked on at once. One that takes longer than a second counts for its own namespace only: a namespace in which every
 /// request takes its time holds up no other one, as long as fewer of them are slow than there are workers.
 /// </summary>
-sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
+sealed class WorkQueue(TimeProvider time, Metrics? metrics = null, string name = "")
 {
-    public static readonly string Label = Metrics.Label("name", "omjob");
     static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);
 
+    /// <summary>Of its metrics.</summary>
+    public string Label { get; } = Metrics.Label("name", name);
     /// <summary>Set before the first key is taken.</summary>
     public int Workers { get; set; } = int.MaxValue;
 
@@ -240,4 +241,10 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null)
         if (!slots.TryGetValue(key, out var slot)) slots[key] = slot = new Slot(key, made++);
         return slot;
     }
+}
+
+static class Tasks
+{
+    /// <summary>Awaits without throwing: for waits that end by cancellation or time.</summary>
+    public static async Task Quietly(this Task task) => await Task.WhenAny(task);
 }

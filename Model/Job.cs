@@ -7,6 +7,11 @@ namespace OMJobs;
 
 enum Phase { Unknown, Pending, Running, ExitHandlerRunning, Succeeded, Failed }
 
+static class Phases
+{
+    public static bool IsFinished(this Phase phase) => phase is Phase.Succeeded or Phase.Failed;
+}
+
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
 sealed record Job : CachedObject
 {

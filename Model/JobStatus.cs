@@ -33,6 +33,9 @@ sealed record JobStatus(Phase Phase)
     public static string AsMainMessage(string words) =>
         words.Replace(HandlerMark, ", exit handler", StringComparison.Ordinal);
 
+    public static string Join(string main, string? handler) =>
+        string.IsNullOrEmpty(handler) ? main : Text.Truncate($"{Text.Truncate(main, 500)}; {handler}");
+
     /// <summary>What the message says of the exit handler, without "exit handler "; empty: nothing.</summary>
     public string HandlerMessage =>
         (Message ?? "")[Math.Min(MainMessage.Length + 2, Message?.Length ?? 0)..] is var words

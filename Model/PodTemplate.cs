@@ -1,8 +1,6 @@
 // What the pods of an OMJob are called and made of.
 
 using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -17,43 +15,6 @@ static class Labels
     public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline",
         RunId = "app.kubernetes.io/run-id";
     public const string Main = "main", ExitHandler = "exit-handler";
-}
-
-/// <summary>Names that must fit, and label values that must be valid (CONTRACT section 5 and 2).</summary>
-static class Names
-{
-    /// <summary>Characters of an OMJob's name in its main pod's name.</summary>
-    public const int MostInPodName = 58;
-
-    /// <summary>A name of up to <paramref name="max"/> characters; a longer one ends in a hash of the whole.</summary>
-    public static string Fit(string name, int max, string fallback)
-    {
-        if (name.Length == 0) name = fallback;
-        if (name.Length <= max) return name;
-        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(name)))[..Math.Min(6, max)];
-        var prefix = name[..Math.Max(0, max - 7)];
-        while (prefix.Length > 0 && !char.IsAsciiLetterLower(prefix[^1]) && !char.IsAsciiDigit(prefix[^1]))
-            prefix = prefix[..^1];
-        return prefix.Length == 0 ? hash : $"{prefix}-{hash}";
-    }
-
-    /// <summary>A valid label value; empty where nothing is left.</summary>
-    public static string LabelValue(string value)
-    {
-        var valid = string.Concat(value.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-'))
-            .Trim('-', '_', '.');
-        return valid.Length == 0 ? "" : Fit(valid, 63, "");
-    }
-
-    /// <summary>The name, if an object can have it; else null: in a path it might lead elsewhere.</summary>
-    public static string? Valid(string? name) =>
-        name is { Length: > 0 and <= 253 } && char.IsAsciiLetterOrDigit(name[0]) && char.IsAsciiLetterOrDigit(name[^1])
-        && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '.') ? name : null;
-
-    /// <summary>
-    /// A UID, of which owner references, labels and annotations may hold anything. One that is cut is nobody's.
-    /// </summary>
-    public static string? Uid(string? uid) => uid is null ? null : Text.Truncate(uid, 64);
 }
 
 /// <summary>What the pods are called and made of.</summary>
@@ -75,9 +36,12 @@ static class PodTemplate
         "serviceAccountName", "imagePullSecrets", "env",
     ];
 
+    /// <summary>Characters of an OMJob's name in its main pod's name.</summary>
+    public const int MostInPodName = 58;
+
     public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
 
-    public static string MainName(string job) => Names.Fit(job, Names.MostInPodName, "omjob") + MainSuffix;
+    public static string MainName(string job) => Names.Fit(job, MostInPodName, "omjob") + MainSuffix;
 
     public const string MainSuffix = "-main";
 

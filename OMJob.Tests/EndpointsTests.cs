@@ -19,17 +19,19 @@ public sealed class EndpointsTests
 
     // ----- callers
 
-    /// <summary>Endpoints of an operator that does not run: healthy, not ready.</summary>
+    /// <summary>Endpoints of something that is healthy, not ready.</summary>
     sealed class Served : IDisposable
     {
         readonly Endpoints endpoints;
 
         public Served()
         {
-            var settings = new Settings { Namespaces = [""], Deadlines = Moment.Clocks, HealthPort = Port };
-            var op = new Operator((_, _) => throw new NotSupportedException(), Moment.Clocks, TimeProvider.System,
-                NullLogger.Instance);
-            endpoints = new(op, settings, TimeProvider.System, new Metrics(), NullLogger.Instance);
+            endpoints = new([Port], allAddresses: false, TimeProvider.System, NullLogger.Instance)
+            {
+                Health = () => null,
+                Readiness = () => "not ready",
+                Metrics = () => "",
+            };
             Serving = endpoints.Serve();
         }
 

@@ -137,7 +137,7 @@ public sealed class FuzzTests
         {
             File.WriteAllBytes(file, json);
             try { Kubeconfig.Load(file, null); }
-            catch (UsageException e) { Assert.DoesNotContain('\n', e.Message); }
+            catch (KubeconfigException e) { Assert.DoesNotContain('\n', e.Message); }
         }, iter: Math.Max(100, Inputs / 50), threads: 1, print: Hostile.Print);
         File.Delete(file);
     }

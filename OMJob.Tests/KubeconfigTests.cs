@@ -323,7 +323,7 @@ public sealed class KubeconfigTests : KubeconfigTest
     /// <summary>What the person who starts us reads: one line that names the file, and no secret.</summary>
     string Complaint(string? context = null)
     {
-        var said = Assert.Throws<UsageException>(() => Kubeconfig.Load(config.Path, context)).Message;
+        var said = Assert.Throws<KubeconfigException>(() => Kubeconfig.Load(config.Path, context)).Message;
         Assert.StartsWith(config.Path, said, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', said);
         Assert.DoesNotContain("s3cret", said, StringComparison.Ordinal);

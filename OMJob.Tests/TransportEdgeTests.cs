@@ -89,7 +89,7 @@ public sealed class TransportEdgeTests : KubeconfigTest
     public void A_plugin_that_fails_is_said_in_one_short_line(string output)
     {
         config.With(Trusting(Authority), Exec(config.Plugin(output)));
-        var said = Assert.Throws<UsageException>(() => Kubeconfig.Load(config.Path, null)).Message;
+        var said = Assert.Throws<KubeconfigException>(() => Kubeconfig.Load(config.Path, null)).Message;
         Assert.DoesNotContain('\n', said);
         Assert.DoesNotContain("   at ", said, StringComparison.Ordinal);
     }
