@@ -37,7 +37,7 @@ sealed partial class Operator
                 case CronAct.Wait: cache.Remember(key, cron.Uid, p => p with { Failures = 0 }); return;
                 case CronAct.Ask: live = await AskCron(cron, stop); break;
                 case CronAct.AskRun:
-                    var (reply, run) = await AskJob(new(key.Namespace, step.Run!), stop);
+                    var (reply, run) = await AskJob(new(key.Namespace, step.Run!, Resources.OMJobs), stop);
                     if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(key, null, reply); return; }
                     // One that names another schedule, or an earlier one of that name, is none of ours.
                     if (run?.Cron?.Uid != cron.Uid) gone = step.Run;
@@ -56,7 +56,7 @@ sealed partial class Operator
     /// <summary>A live GET of the whole object, of which only what decides is held; undefined: there is none.</summary>
     async Task<JsonElement> AskCron(Cron cron, CancellationToken stop)
     {
-        var reply = await Call(new(HttpMethod.Get, Paths.Of(cron.Key)), stop);
+        var reply = await Call(new(HttpMethod.Get, cron.Key.Path), stop);
         if (reply.Outcome == Outcome.NotFound) Remove(cron, reply);
         else if (!reply.Ok) Retry(cron.Key, null, reply);
         if (!reply.Ok) return default;
@@ -67,13 +67,13 @@ sealed partial class Operator
 
     async Task CreateRun(Cron cron, JsonElement live, CronStep step, CancellationToken stop)
     {
-        var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Paths.All(cron.Namespace, "omjobs")}?timeout=10s");
+        var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Resources.OMJobs.Path(cron.Namespace)}?timeout=10s");
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
         var reply = await Call(new(HttpMethod.Post, path, body), stop);
         if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) await Take(run, null, reply, stop);
         var words = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
-            && (await AskJob(new(cron.Namespace, name), stop)).Job is not null);
+            && (await AskJob(new(cron.Namespace, name, Resources.OMJobs), stop)).Job is not null);
         switch (reply.Outcome)
         {
             case var _ when there:
@@ -121,7 +121,7 @@ sealed partial class Operator
                 ["message"] = status.Message,
             },
         };
-        var path = Paths.Of(cron.Key) + "/status";
+        var path = cron.Key.Path + "/status";
         var reply = await Call(new(HttpMethod.Patch, path, body.Bytes(), MediaTypes.Merge), stop);
         switch (reply.Outcome)
         {
@@ -347,7 +347,7 @@ static class Runs
         };
         return new JsonObject
         {
-            ["apiVersion"] = Job.ApiVersion,
+            ["apiVersion"] = Resources.ApiVersion,
             ["kind"] = "OMJob",
             ["metadata"] = meta,
             ["spec"] = spec,
@@ -393,7 +393,7 @@ sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Sta
             return null;
         return new Cron
         {
-            Key = new(ns, name, Kind.CronOMJob),
+            Key = new(ns, name, Resources.CronOMJobs),
             Uid = uid,
             ResourceVersion = version,
             Deleting = meta.DeletionTimestamp is not null,

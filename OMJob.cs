@@ -66,7 +66,7 @@ sealed partial class Operator
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
         queue.Workers = senders.Workers = settings.Workers;
-        Func<string, Reflector>[] kinds = [Reflector.Pods, Reflector.Jobs, Reflector.Crons];
+        Func<string, Reflector>[] kinds = [Pods, ns => new(Resources.OMJobs, ns), ns => new(Resources.CronOMJobs, ns)];
         Reflectors.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
         using var endpoints = new Endpoints([settings.HealthPort, settings.MetricsPort], settings.AllAddresses, time, log)
         {
@@ -104,7 +104,7 @@ sealed partial class Operator
     public async Task<int> Release(string[] namespaces, CancellationToken stop)
     {
         var (released, failed) = (0, 0);
-        foreach (var watch in namespaces.SelectMany(ns => (Reflector[])[Reflector.Pods(ns), Reflector.Jobs(ns)]))
+        foreach (var watch in namespaces.SelectMany(ns => (Reflector[])[Pods(ns), new(Resources.OMJobs, ns)]))
         {
             var ours = new List<CachedObject>();
             var (listed, _) = await List(watch, found =>
@@ -138,6 +138,8 @@ sealed partial class Operator
         }
     }
 
+    static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={Labels.Name}&");
+
     // ----- list and watch
 
     /// <summary>Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.</summary>
@@ -169,7 +171,7 @@ sealed partial class Operator
             if (watch.Connected) (watch.Connected, watch.Disconnected) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
             // OMJobs go on without the CRD of schedules, and without the right to see them.
-            var absent = watch.Kind == Kind.CronOMJob && reply.Code is 403 or 404;
+            var absent = watch.Resource == Resources.CronOMJobs && reply.Code is 403 or 404;
             if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Message);
             watch.Absent = absent;
             if (absent || watch.Listed) listed.TrySetResult();
@@ -202,7 +204,7 @@ sealed partial class Operator
         // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
         if (listed.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
         if (first)
-            foreach (var key in cache.KeysOf(watch.Covers, retained: watch.Kind == Kind.Pod)) Requeue(key);
+            foreach (var key in cache.KeysOf(watch.Covers, retained: watch.Resource == Resources.Pods)) Requeue(key);
         return reply;
 
         void Take(IApiObject found)
@@ -214,7 +216,7 @@ sealed partial class Operator
             }
             // Also one that cannot be read is there. The key that is held spares its text being there twice.
             if (found.Metadata is { Name: { } name, Namespace: { } ns }
-                && cache.Get(new(ns, name, watch.Kind)) is { Key: var key }) listed.Add(key);
+                && cache.Get(new(ns, name, watch.Resource)) is { Key: var key }) listed.Add(key);
         }
     }
 
@@ -249,7 +251,7 @@ sealed partial class Operator
     /// <summary>One of a list's items; one that cannot be read must not hide the others.</summary>
     IApiObject? ReadItem(ReadOnlySpan<byte> text, Reflector watch)
     {
-        try { return (IApiObject?)JsonSerializer.Deserialize(text, watch.ItemType); }
+        try { return (IApiObject?)JsonSerializer.Deserialize(text, watch.Resource.ItemType); }
         catch (JsonException e) // the path tells no value
         {
             var item = JsonSerializer.Deserialize(text, Json.Default.JsonElement);
@@ -301,7 +303,7 @@ sealed partial class Operator
                 var error = JsonSerializer.Deserialize(line.Span, Json.Default.WatchEventStatusObject)?.Object;
                 return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
             }
-            var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.EventType);
+            var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.Resource.EventType);
             lock (gate)
             {
                 if (!watch.Listed) return new(410, []);
@@ -341,7 +343,7 @@ sealed partial class Operator
     /// <summary>An object is of a version before one that was told.</summary>
     async Task<bool> IsSetBack(CachedObject told, CancellationToken stop)
     {
-        var reply = await Call(new(HttpMethod.Get, Paths.Of(told.Key)), stop);
+        var reply = await Call(new(HttpMethod.Get, told.Key.Path), stop);
         return reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole
             && whole.Get("metadata").Text("resourceVersion") is { } now && Versions.IsNewer(told.ResourceVersion, now);
     }
@@ -380,7 +382,7 @@ sealed partial class Operator
         }
         if (before?.Cron is { } fewer) Requeue(fewer.Key);
         if (after.Cron is { } more && more != before?.Cron) Requeue(more.Key);
-        Requeue(key, first: after.Key.Kind == Kind.Pod);
+        Requeue(key, first: after.Key.Resource == Resources.Pods);
     }
 
     /// <summary>
@@ -402,7 +404,7 @@ sealed partial class Operator
 
     /// <summary>Its namespace has not been listed. An OMJob that nothing is held of can expire before.</summary>
     bool Waits(Key key) => Reflectors.Exists(w => !w.Listed && w.Covers(key.Namespace)
-        && (w.Kind == Kind.Pod || (w.Kind == Kind.OMJob && cache.Get(key) is not Job { IsLetGo: true })));
+        && (w.Resource == Resources.Pods || (w.Resource == Resources.OMJobs && cache.Get(key) is not Job { IsLetGo: true })));
 
     // ----- reconcile
 
@@ -431,7 +433,7 @@ sealed partial class Operator
         var start = time.GetTimestamp();
         try
         {
-            if (key.Kind == Kind.CronOMJob) await ReconcileCron(key, cut);
+            if (key.Resource == Resources.CronOMJobs) await ReconcileCron(key, cut);
             else await ReconcileJob(key, cut);
         }
         catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
@@ -442,7 +444,7 @@ sealed partial class Operator
             log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
             TryAgain(key, TimeSpan.FromSeconds(30));
         }
-        var controller = Metrics.Label("controller", key.Kind == Kind.OMJob ? "omjob" : "cronomjob");
+        var controller = Metrics.Label("controller", key.Resource == Resources.OMJobs ? "omjob" : "cronomjob");
         bool error;
         lock (gate) error = failed.Remove(key);
         metrics.Count(Metrics.Reconciles, $"{controller},{Metrics.Label("result", error ? "error" : "success")}");
@@ -553,7 +555,7 @@ sealed partial class Operator
             case Act.RestoreLabels: await RestoreLabels(key, job!, pod, stop); break;
             case Act.DeletePod:
                 Log(key, $"Deleting {pod.Name}: {decision.Why}");
-                var delete = new Request(HttpMethod.Delete, Paths.Of(pod.Key), Bodies.Delete(pod.Uid, null));
+                var delete = new Request(HttpMethod.Delete, pod.Key.Path, Bodies.Delete(pod.Uid, null));
                 await TakePod(key, job, pod, await Call(delete, stop), stop);
                 break;
         }
@@ -566,7 +568,7 @@ sealed partial class Operator
         // D1: it may come to pass whatever the answer, and be over before a watch tells: the next one asks again.
         cache.Mark(job, held => held with { SeenLive = null });
         var sent = time.GetTimestamp();
-        var reply = await Call(Paths.CreatePod(job.Namespace, PodTemplate.Build(job, type)), stop);
+        var reply = await Call(PodTemplate.Creation(job, type), stop);
         if (reply.Outcome != Outcome.Invalid)
             cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
@@ -655,7 +657,7 @@ sealed partial class Operator
     {
         const int most = 3; // times; whoever takes them again and again will go on
         var body = PodTemplate.LabelPatch(job, pod);
-        var reply = await Call(new(HttpMethod.Patch, Paths.Of(pod.Key), body, MediaTypes.Merge), stop);
+        var reply = await Call(new(HttpMethod.Patch, pod.Key.Path, body, MediaTypes.Merge), stop);
         var lost = reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { LostLabels: true };
         var before = cache.ProgressOf(key).Relabelled;
         var after = cache.Remember(key, job.Uid, p => p with
@@ -675,7 +677,7 @@ sealed partial class Operator
     async Task WriteStatus(Key key, Job job, Decision decision, CancellationToken stop)
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
-        var path = Paths.Of(job.Key) + "/status";
+        var path = job.Key.Path + "/status";
         var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status, Now), MediaTypes.Merge);
         var seen = time.GetTimestamp();
         if (!await TakeJob(key, job, await Call(patch, stop), stop)) return;
@@ -709,16 +711,16 @@ sealed partial class Operator
         if (slot > now) { queue.AddAfter(key, time.GetElapsedTime(now, slot)); return; }
         Log(job.Key, $"Deleting the OMJob: {why}");
         var body = Bodies.Delete(job.Uid, version);
-        var reply = await Call(new(HttpMethod.Delete, Paths.Of(job.Key), body), stop);
+        var reply = await Call(new(HttpMethod.Delete, job.Key.Path, body), stop);
         if (await TakeJob(key, job, reply, stop) && reply.Read(Json.Default.JobObject)?.ToJob() is null)
             Remove(job, reply); // answered with a Status: it is gone, whether a watch will tell or not
     }
 
     Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, Paths.Of(job.Key), Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
+        Call(new(HttpMethod.Patch, job.Key.Path, Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
 
     Task<Reply> ReleasePod(Pod pod, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, Paths.Of(pod.Key), Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
+        Call(new(HttpMethod.Patch, pod.Key.Path, Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
 
     /// <summary>
     /// Takes an object that the API server answered with. Before: what was held when the request was sent. An answer that
@@ -727,7 +729,7 @@ sealed partial class Operator
     /// </summary>
     async Task<bool> Take(CachedObject answer, CachedObject? before, Reply reply, CancellationToken stop)
     {
-        var watch = Reflectors.FindIndex(w => w.Kind == answer.Key.Kind && w.Covers(answer.Namespace));
+        var watch = Reflectors.FindIndex(w => w.Resource == answer.Key.Resource && w.Covers(answer.Namespace));
         var old = before is not null && Versions.IsNewer(before.ResourceVersion, answer.ResourceVersion);
         var changes = before is null || (reply.Wrote && answer.ResourceVersion != before.ResourceVersion);
         var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.IsNewer(answer.ResourceVersion, told)
@@ -797,7 +799,7 @@ sealed partial class Operator
     async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
     {
         var before = cache.Get(key);
-        var reply = await Call(new(HttpMethod.Get, Paths.Of(key)), stop);
+        var reply = await Call(new(HttpMethod.Get, key.Path), stop);
         // What was so before the cache was dropped need not be so any more.
         if (reply.Epoch != epoch) return (new(0, []) { Fault = "its versions went back" }, null);
         if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
@@ -813,9 +815,9 @@ sealed partial class Operator
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
     async Task<PodView?> AskPod(Key key, Job? job, string name, CancellationToken stop)
     {
-        var of = new Key(key.Namespace, name, Kind.Pod);
+        var of = new Key(key.Namespace, name, Resources.Pods);
         var before = cache.Get(of);
-        var reply = await Call(new(HttpMethod.Get, Paths.Of(of)), stop);
+        var reply = await Call(new(HttpMethod.Get, of.Path), stop);
         if (reply.Epoch != epoch) return null; // the cache was dropped: once all is listed again this key comes again
         if (reply.Outcome == Outcome.NotFound)
         {
@@ -858,7 +860,7 @@ sealed partial class Operator
     /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
     async Task<PodView?> AskNamespace(Key key, Job job, PodView exit, CancellationToken stop)
     {
-        var probe = Paths.CreatePod(job.Namespace, PodTemplate.Build(job, PodType.ExitHandler), "&dryRun=All");
+        var probe = PodTemplate.Creation(job, PodType.ExitHandler, "&dryRun=All");
         var reply = await Call(probe, stop);
         var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
         cache.Remember(key, job.Uid, p => p with { NamespaceAsked = asked });
@@ -979,7 +981,7 @@ sealed partial class Operator
         gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "exit"), exit));
         gauges.Add((JobMetrics.Overdue, "", late));
         foreach (var watch in Reflectors)
-            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", $"{watch.Kind}s".ToLowerInvariant())},"
+            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", watch.Resource.Plural)},"
                 + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent));
         return gauges;
     }
@@ -1016,7 +1018,7 @@ sealed partial class Operator
     {
         Event? fact;
         lock (gate) if (!events.TryGetValue(ns.Namespace, out var mine) || !mine.TryPeek(out fact)) return;
-        var (about, path) = (fact.About!, Paths.Events(ns.Namespace));
+        var (about, path) = (fact.About!, $"/api/v1/namespaces/{ns.Namespace}/events");
         var reply = fact.Last == fact.First ? null : await Call(
             new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
         if (reply is null or { Outcome: Outcome.NotFound })

@@ -66,7 +66,7 @@ sealed class ObjectCache(Action<Key, CachedObject?, CachedObject> changed, Func<
     public void Prune(Reflector watch, HashSet<Key> listed, string version)
     {
         lock (gate)
-            foreach (var held in objects.Values.Where(h => h.Key.Kind == watch.Kind && h is not Tombstone
+            foreach (var held in objects.Values.Where(h => h.Key.Resource == watch.Resource && h is not Tombstone
                 && watch.Covers(h.Namespace) && !listed.Contains(h.Key) && !Versions.IsNewer(h.ResourceVersion, version)).ToArray())
                 Put(held, TombstoneOf(held, held));
     }
@@ -177,7 +177,7 @@ sealed class ObjectCache(Action<Key, CachedObject?, CachedObject> changed, Func<
     /// <summary>The job of a pod: by owner reference, else by label or its own name, both cut for a name too long.</summary>
     Key OwnerKeyOf(Pod pod)
     {
-        var named = new Key(pod.Namespace, pod.JobName);
+        var named = new Key(pod.Namespace, pod.JobName, Resources.OMJobs);
         return !pod.HasOwner && aliases.TryGetValue(named, out var whole)
             && objects.GetValueOrDefault(whole)?.Uid == pod.JobUid ? whole : named;
     }
@@ -185,10 +185,10 @@ sealed class ObjectCache(Action<Key, CachedObject?, CachedObject> changed, Func<
     /// <summary>Pods may be told before their OMJob is: those that came under its cut name are its own.</summary>
     void AddAliases(CachedObject job)
     {
-        if (job.Key is not { Kind: Kind.OMJob, Name.Length: > PodTemplate.MostInPodName }) return;
+        if (job.Key.Resource != Resources.OMJobs || job.Name.Length <= PodTemplate.MostInPodName) return;
         foreach (var cut in (string[])[Names.LabelValue(job.Name), Names.Fit(job.Name, PodTemplate.MostInPodName, "")])
         {
-            var alias = new Key(job.Namespace, cut);
+            var alias = new Key(job.Namespace, cut, Resources.OMJobs);
             if (job is Tombstone) { aliases.Remove(alias); continue; }
             if (cut != job.Name) aliases[alias] = job.Key;
             foreach (var key in pods.GetValueOrDefault(alias)?.ToArray() ?? [])

@@ -1,11 +1,28 @@
 // Objects of any kind, as the API server sends them and as the cache keeps them.
 
+using System.Text.Json.Serialization.Metadata;
+
 namespace OMJobs;
 
-enum Kind { OMJob, Pod, CronOMJob }
+/// <summary>A kind of object: what it is called, where the API server has it and how it is read.</summary>
+sealed class Resource(string apiVersion, string kind, JsonTypeInfo item, JsonTypeInfo watchEvent)
+{
+    public string ApiVersion => apiVersion;
+    public string Kind => kind;
+    public string Plural { get; } = $"{kind}s".ToLowerInvariant();
+    public JsonTypeInfo ItemType => item;
+    public JsonTypeInfo EventType => watchEvent;
 
-/// <summary>An object's namespace, name and kind; those of OMJobs and CronOMJobs are what the queue holds.</summary>
-readonly record struct Key(string Namespace, string Name, Kind Kind = Kind.OMJob);
+    /// <summary>Where those of a namespace are; empty: all of them.</summary>
+    public string Path(string ns) => (apiVersion.Contains('/') ? "/apis/" : "/api/") + apiVersion
+        + (ns.Length == 0 ? "" : $"/namespaces/{ns}") + "/" + Plural;
+}
+
+/// <summary>An object's namespace, name and kind. In a queue it may be of none.</summary>
+readonly record struct Key(string Namespace, string Name, Resource? Resource = null)
+{
+    public string Path => $"{Resource!.Path(Namespace)}/{Name}";
+}
 
 /// <summary>An object in the cache.</summary>
 abstract record CachedObject
@@ -62,8 +79,8 @@ sealed record ObjectMeta(
     List<OwnerReference>? OwnerReferences, string[]? Finalizers)
 {
     /// <summary>The reference to the owner of that kind that controls it; null: there is none that could be.</summary>
-    public OwnerReference? Controller(Kind kind) => OwnerReferences?.Find(o =>
-        o is { Controller: true, ApiVersion: Job.ApiVersion } && o.Kind == $"{kind}" && Names.Valid(o.Name) is not null);
+    public OwnerReference? Controller(Resource resource) => OwnerReferences?.Find(o => o is { Controller: true }
+        && o.ApiVersion == resource.ApiVersion && o.Kind == resource.Kind && Names.Valid(o.Name) is not null);
 }
 
 static class Versions

@@ -1,30 +1,18 @@
 // Lists and watches.
 
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 
 namespace OMJobs;
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
-sealed class Reflector(
-    Kind kind, string path, string ns, JsonTypeInfo itemType, JsonTypeInfo eventType)
+sealed class Reflector(Resource resource, string ns, string query = "")
 {
-    public Kind Kind { get; } = kind;
+    public Resource Resource => resource;
     /// <summary>With a query to which parameters can be added.</summary>
-    public string Path { get; } = path;
-    public JsonTypeInfo ItemType { get; } = itemType;
-    public JsonTypeInfo EventType { get; } = eventType;
-
-    public static Reflector Pods(string ns) => new(Kind.Pod, $"{Paths.All(ns, "pods")}?labelSelector={Labels.Name}&", ns,
-        Json.Default.PodObject, Json.Default.WatchEventPodObject);
-    public static Reflector Jobs(string ns) => new(Kind.OMJob, $"{Paths.All(ns, "omjobs")}?", ns,
-        Json.Default.JobObject, Json.Default.WatchEventJobObject);
-    public static Reflector Crons(string ns) => new(Kind.CronOMJob, $"{Paths.All(ns, "cronomjobs")}?", ns,
-        Json.Default.CronObject, Json.Default.WatchEventCronObject);
-
+    public string Path { get; } = $"{resource.Path(ns)}?{query}";
     public string Namespace => ns;
     public bool Covers(string name) => ns.Length == 0 || ns == name;
-    public bool IsPast(CachedObject seen) => seen.Key.Kind == Kind && Covers(seen.Namespace)
+    public bool IsPast(CachedObject seen) => seen.Key.Resource == resource && Covers(seen.Namespace)
         && Version is { } version && !Versions.IsNewer(seen.ResourceVersion, version);
     /// <summary>All that was there has been told, since the start or since the cache was dropped.</summary>
     public bool Listed { get; set; }
@@ -57,7 +45,7 @@ sealed class Reflector(
         if (Newest is not { } newest || Versions.IsNewer(version, newest)) Newest = version;
     }
 
-    public override string ToString() => $"{Kind}s{(ns.Length == 0 ? "" : $" of namespace {ns}")}";
+    public override string ToString() => $"{resource.Kind}s{(ns.Length == 0 ? "" : $" of namespace {ns}")}";
 }
 
 /// <summary>Splits a list into its items while it comes in: one of them is in memory at a time.</summary>

@@ -1,22 +1,8 @@
-// Where requests go, and what they carry.
+// What requests carry.
 
 using System.Text.Json.Nodes;
 
 namespace OMJobs;
-
-static class Paths
-{
-    const string Group = "/apis/" + Job.ApiVersion;
-    static string In(string ns) => ns.Length == 0 ? "" : $"/namespaces/{ns}";
-    public static string All(string ns, string resource) =>
-        (resource == "pods" ? "/api/v1" : Group) + In(ns) + "/" + resource;
-    public static string Of(Key key) => $"{All(key.Namespace, $"{key.Kind}s".ToLowerInvariant())}/{key.Name}";
-    public static string Events(string ns) => $"/api/v1{In(ns)}/events";
-
-    /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6).</summary>
-    public static Request CreatePod(string ns, byte[] pod, string parameters = "") =>
-        new(HttpMethod.Post, $"{All(ns, "pods")}?timeout=10s{parameters}", pod);
-}
 
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
@@ -68,8 +54,8 @@ static class Bodies
         ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = about.Namespace },
         ["involvedObject"] = new JsonObject
         {
-            ["apiVersion"] = Job.ApiVersion,
-            ["kind"] = about.Key.Kind.ToString(),
+            ["apiVersion"] = about.Key.Resource!.ApiVersion,
+            ["kind"] = about.Key.Resource!.Kind,
             ["namespace"] = about.Namespace,
             ["name"] = about.Name,
             ["uid"] = about.Uid,

@@ -15,7 +15,6 @@ static class Phases
 /// <summary>An OMJob, as much of it as is needed: the spec of a finished one is not kept.</summary>
 sealed record Job : CachedObject
 {
-    public const string ApiVersion = "pipelines.openmetadata.org/v1";
     public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
     public const string Foreground = "foregroundDeletion", Orphan = "orphan";
 
@@ -117,12 +116,12 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;
-        var cron = meta.Controller(Kind.CronOMJob);
+        var cron = meta.Controller(Resources.CronOMJobs);
         var finalizers = meta.Finalizers ?? [];
         if (finished) status = status with { Message = null, StartTime = null, PhaseText = "", CompletionTime = end };
         return new()
         {
-            Key = new(ns, name),
+            Key = new(ns, name, Resources.OMJobs),
             Uid = uid,
             ResourceVersion = version,
             Created = meta.CreationTimestamp ?? default,
@@ -137,7 +136,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Generation = meta.Generation ?? 0,
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
-            Cron = cron is null ? null : new(new(ns, cron.Name!, Kind.CronOMJob), Names.Uid(cron.Uid)),
+            Cron = cron is null ? null : new(new(ns, cron.Name!, Resources.CronOMJobs), Names.Uid(cron.Uid)),
         };
     }
 }

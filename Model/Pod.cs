@@ -66,7 +66,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
     {
         if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
             return null;
-        var owner = meta.Controller(Kind.OMJob);
+        var owner = meta.Controller(Resources.OMJobs);
         var uidOf = Names.Uid(owner?.Uid
             ?? meta.Labels?.GetValueOrDefault(Labels.Uid) ?? meta.Annotations?.GetValueOrDefault(Labels.Uid));
         var main = Status?.ContainerStatuses?.Find(c => c?.Name == "main")?.State;
@@ -74,7 +74,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
         return new()
         {
-            Key = new(ns, name, Kind.Pod),
+            Key = new(ns, name, Resources.Pods),
             Uid = uid,
             ResourceVersion = version,
             JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))

@@ -79,6 +79,13 @@ static class PodTemplate
         return Math.Clamp(due ? told - 1 : told, 0, before);
     }
 
+    /// <summary>
+    /// The timeout holds the API server too: a creation that comes late could be a second one (D6). The query asks for
+    /// more.
+    /// </summary>
+    public static Request Creation(Job job, PodType type, string query = "") =>
+        new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type));
+
     /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
     public static byte[] Build(Job job, PodType type)
     {
@@ -153,8 +160,8 @@ static class PodTemplate
     /// </summary>
     public static JsonObject Owner(CachedObject owner) => new()
     {
-        ["apiVersion"] = Job.ApiVersion,
-        ["kind"] = owner.Key.Kind.ToString(),
+        ["apiVersion"] = owner.Key.Resource!.ApiVersion,
+        ["kind"] = owner.Key.Resource!.Kind,
         ["name"] = owner.Name,
         ["uid"] = owner.Uid,
         ["controller"] = true,

@@ -93,7 +93,7 @@ sealed class AnOMJob
     public AnOMJob OwnedBy(string cronUid, bool controller = true) =>
         Do(() => metadata["ownerReferences"] = new JsonArray(new JsonObject
         {
-            ["apiVersion"] = OMJobs.Job.ApiVersion,
+            ["apiVersion"] = Resources.ApiVersion,
             ["kind"] = "CronOMJob",
             ["name"] = "hourly",
             ["uid"] = cronUid,
@@ -126,7 +126,7 @@ sealed class AnOMJob
 
     public string Json => new JsonObject
     {
-        ["apiVersion"] = OMJobs.Job.ApiVersion,
+        ["apiVersion"] = Resources.ApiVersion,
         ["kind"] = "OMJob",
         ["metadata"] = metadata.DeepClone(),
         ["spec"] = spec.DeepClone(),
@@ -171,7 +171,7 @@ sealed class APod
         };
         metadata["ownerReferences"] = new JsonArray(new JsonObject
         {
-            ["apiVersion"] = Job.ApiVersion,
+            ["apiVersion"] = Resources.ApiVersion,
             ["kind"] = "OMJob",
             ["name"] = "run",
             ["uid"] = "uid-of-run",
@@ -366,7 +366,7 @@ sealed class ACron
 
     public JsonElement Live => JsonSerializer.SerializeToElement(new JsonObject
     {
-        ["apiVersion"] = Job.ApiVersion,
+        ["apiVersion"] = Resources.ApiVersion,
         ["kind"] = "CronOMJob",
         ["metadata"] = metadata.DeepClone(),
         ["spec"] = spec.DeepClone(),

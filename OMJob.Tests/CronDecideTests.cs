@@ -163,7 +163,7 @@ public sealed class CronDecideTests
     [Fact]
     public void A_run_is_its_CronOMJobs_by_controller_reference_only()
     {
-        var key = new Key("data", "hourly", Kind.CronOMJob);
+        var key = new Key("data", "hourly", Resources.CronOMJobs);
         Assert.Equal(new Owner(key, "uid-of-hourly"), Run("r").Job.Cron);
         Assert.Equal(new Owner(key, "uid-of-hourly"), Ended("Failed", 0).Job.Cron);
         Assert.Null(AnOMJob.Running().OwnedBy("uid-of-hourly", controller: false).Job.Cron);

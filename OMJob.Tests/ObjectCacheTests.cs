@@ -7,7 +7,7 @@ namespace OMJobs.Tests;
 
 public sealed class ObjectCacheTests
 {
-    static readonly Key Run = new("data", "run"), Main = new("data", "run-main", Kind.Pod);
+    static readonly Key Run = new("data", "run", Resources.OMJobs), Main = new("data", "run-main", Resources.Pods);
 
     readonly List<(Key Key, CachedObject? Before, CachedObject After)> changes = [];
     readonly ObjectCache cache;
@@ -132,12 +132,12 @@ public sealed class ObjectCacheTests
             Job(100) with { Key = new("other", "elsewhere") }, Pod(100),
         ];
         foreach (var held in all) cache.Upsert(held);
-        cache.Prune(Reflector.Jobs("data"), [new("data", "listed")], "200");
+        cache.Prune(new Reflector(Resources.OMJobs, "data"), [new("data", "listed", Resources.OMJobs)], "200");
         Key[] left = [new("data", "listed"), new("data", "newer"), new("other", "elsewhere"), Main];
         Assert.All(left, key => Assert.NotNull(cache.Get(key)));
         Assert.Null(cache.Get(new("data", "missing")));
-        cache.Prune(Reflector.Jobs(""), [], "300");
-        cache.Prune(Reflector.Pods(""), [], "99");
+        cache.Prune(new Reflector(Resources.OMJobs, ""), [], "300");
+        cache.Prune(new Reflector(Resources.Pods, ""), [], "99");
         Assert.Equal(Main, Assert.Single(cache.Keys, key => cache.Get(key) is not null));
     }
 
@@ -204,7 +204,7 @@ public sealed class ObjectCacheTests
         Assert.Equal((Run, "uid-of-run", "100"), (old.Key, old.Uid, old.ResourceVersion));
         Assert.Equal((Phase.Failed, false, 90u, "run-exit-3"), (old.Phase, old.Deleting, old.Ttl, old.ExitPodName));
         Assert.Equal(Moment.At(-5).ToUnixTimeSeconds(), old.Ended);
-        Assert.Equal(new(new("data", "hourly", Kind.CronOMJob), "uid-of-hourly"), old.Cron);
+        Assert.Equal(new(new("data", "hourly", Resources.CronOMJobs), "uid-of-hourly"), old.Cron);
         Assert.Null(Retained.Of(LetGo(AnOMJob.Finished())).ExitPodName); // the first attempt's follows from the name
         Assert.Equal("run", Assert.Single(cache.RunsOf(ACron.Hourly().Cron)).Name);
     }
@@ -250,7 +250,7 @@ public sealed class ObjectCacheTests
         cache.Upsert(APod.ExitPod().Exited(0).Pod);
         Assert.Equal(3, cache.Keys.Length);
         cache.Upsert(LetGo(AnOMJob.Finished(), 101));
-        Assert.Equal([Run, Main], cache.Keys.Order(Comparer<Key>.Create((a, b) => a.Kind.CompareTo(b.Kind))));
+        Assert.Equal([Run, Main], cache.Keys.OrderBy(key => key.Name, StringComparer.Ordinal));
         cache.Upsert(Pod(102, like: APod.MainPod().Released().Running())); // a sidecar goes on
         Assert.Equal(2, cache.Keys.Length);
         cache.Upsert(Pod(103, like: APod.MainPod().Released().Exited(0)));
@@ -286,7 +286,7 @@ public sealed class ObjectCacheTests
     [Fact]
     public void Specs_that_there_is_no_room_for_are_not_held_until_there_is()
     {
-        var (a, b) = (new Key("data", "a"), new Key("data", "b"));
+        var (a, b) = (new Key("data", "a", Resources.OMJobs), new Key("data", "b", Resources.OMJobs));
         (bool Held, int Bytes) Spec(Key key) =>
             cache.Get(key) is Job job ? (job.IsWhole, job.Spec.Length >> 20) : default;
         cache.Upsert(Large("a", 20));
@@ -336,7 +336,7 @@ public sealed class ObjectCacheTests
     {
         var name = new string('r', 80);
         var job = AnOMJob.Running().SeenLive(null).Named(name).Job;
-        var key = new Key("data", PodTemplate.MainName(name), Kind.Pod);
+        var key = new Key("data", PodTemplate.MainName(name), Resources.Pods);
         var pod = APod.MainPod().WithoutOwner().Pod with { Key = key, JobName = Names.LabelValue(name) };
         foreach (var held in podFirst ? (CachedObject[])[pod, job] : [job, pod]) cache.Upsert(held);
         Assert.Equal(key, Assert.Single(cache.Observe(job.Key).Pods).Key);
