@@ -34,7 +34,7 @@ sealed partial class Operator
     readonly Random random;
     readonly ServerClock clock;
     readonly Metrics metrics = new(JobMetrics.All);
-    readonly ObjectCache cache;
+    readonly JobCache cache;
     readonly WorkQueue queue, senders; // keys to reconcile; namespaces that have events to write
     readonly Lock gate = new(); // guards all below
     readonly HashSet<Key> failed = []; // keys that are worked on and met an error
@@ -380,8 +380,9 @@ sealed partial class Operator
                 RetryAt = Now + Backoff(p.Vanished + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
             });
         }
-        if (before?.Cron is { } fewer) Requeue(fewer.Key);
-        if (after.Cron is { } more && more != before?.Cron) Requeue(more.Key);
+        var (fewer, more) = (JobCache.CronOf(before), JobCache.CronOf(after));
+        if (fewer is not null) Requeue(fewer.Key);
+        if (more is not null && more != fewer) Requeue(more.Key);
         Requeue(key, first: after.Key.Resource == Resources.Pods);
     }
 

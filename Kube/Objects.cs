@@ -21,7 +21,7 @@ sealed class Resource(string apiVersion, string kind, JsonTypeInfo item, JsonTyp
 /// <summary>An object's namespace, name and kind. In a queue it may be of none.</summary>
 readonly record struct Key(string Namespace, string Name, Resource? Resource = null)
 {
-    public string Path => $"{Resource!.Path(Namespace)}/{Name}";
+    public string Path => $"{Resource?.Path(Namespace)}/{Name}";
 }
 
 /// <summary>An object in the cache.</summary>
@@ -33,18 +33,23 @@ abstract record CachedObject
     public required string ResourceVersion { get; init; }
     public string Namespace => Key.Namespace;
     public string Name => Key.Name;
-    /// <summary>Of a pod the key of its OMJob; null for what has a key of its own in the queue.</summary>
+    /// <summary>The key of what is reconciled when this changes; null: its own.</summary>
     public Key? OwnerKey { get; init; }
-    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
-    public Owner? Cron { get; init; }
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
     /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
     public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? live) => this;
+    /// <summary>This state, which the API server has just answered with again.</summary>
+    public virtual CachedObject ReadAgain(DateTimeOffset live) => this;
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
 sealed record Tombstone : CachedObject;
+
+static class Tombstones
+{
+    public static CachedObject? UnlessGone(this CachedObject? o) => o is Tombstone ? null : o;
+}
 
 // The objects as the API server sends them.
 

@@ -18,6 +18,8 @@ sealed record Job : CachedObject
     public const string Finalizer = "pipelines.openmetadata.org/exit-handler";
     public const string Foreground = "foregroundDeletion", Orphan = "orphan";
 
+    /// <summary>The CronOMJob that made it, by controller owner reference.</summary>
+    public Owner? Cron { get; init; }
     public DateTimeOffset Created { get; init; }
     public bool Deleting { get; init; }
     public string[] Finalizers { get; init; } = [];
@@ -61,6 +63,7 @@ sealed record Job : CachedObject
     /// <summary>Newer than what was seen live is as good as live.</summary>
     public override CachedObject Merge(CachedObject? before, DateTimeOffset? live) =>
         this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
+    public override CachedObject ReadAgain(DateTimeOffset live) => this with { SeenLive = live, Stale = false };
 }
 
 sealed record Owner(Key Key, string? Uid);
@@ -68,6 +71,7 @@ sealed record Owner(Key Key, string? Uid);
 /// <summary>A finished OMJob of which nothing is held any more, as little of it as its TTL and its schedule need.</summary>
 sealed record Retained : CachedObject
 {
+    public Owner? Cron { get; init; }
     public Phase Phase { get; init; }
     public bool Deleting { get; init; }
     public long Ended { get; init; } // seconds of the epoch; 0: unknown

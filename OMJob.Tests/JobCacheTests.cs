@@ -5,15 +5,17 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-public sealed class ObjectCacheTests
+public sealed class JobCacheTests
 {
-    static readonly Key Run = new("data", "run", Resources.OMJobs), Main = new("data", "run-main", Resources.Pods);
+    static readonly Key Run = KeyOf("data", "run"), Main = new("data", "run-main", Resources.Pods);
+
+    static Key KeyOf(string ns, string name) => new(ns, name, Resources.OMJobs);
 
     readonly List<(Key Key, CachedObject? Before, CachedObject After)> changes = [];
-    readonly ObjectCache cache;
+    readonly JobCache cache;
     string passed = "0"; // the version that each watch has come past
 
-    public ObjectCacheTests() => cache = new((key, before, after) => changes.Add((key, before, after)),
+    public JobCacheTests() => cache = new((key, before, after) => changes.Add((key, before, after)),
         held => !Versions.IsNewer(held.ResourceVersion, passed));
 
     static Job Job(int version, string uid = "uid-of-run", AnOMJob? like = null) =>
@@ -125,17 +127,17 @@ public sealed class ObjectCacheTests
     [Fact]
     public void What_a_list_should_have_had_and_had_not_is_gone()
     {
-        static Job Named(string name, int version) => Job(version) with { Key = new("data", name), Uid = name };
+        static Job Named(string name, int version) => Job(version) with { Key = KeyOf("data", name), Uid = name };
         CachedObject[] all =
         [
             Named("listed", 100), Named("missing", 100), Named("newer", 201),
-            Job(100) with { Key = new("other", "elsewhere") }, Pod(100),
+            Job(100) with { Key = KeyOf("other", "elsewhere") }, Pod(100),
         ];
         foreach (var held in all) cache.Upsert(held);
-        cache.Prune(new Reflector(Resources.OMJobs, "data"), [new("data", "listed", Resources.OMJobs)], "200");
-        Key[] left = [new("data", "listed"), new("data", "newer"), new("other", "elsewhere"), Main];
+        cache.Prune(new Reflector(Resources.OMJobs, "data"), [KeyOf("data", "listed")], "200");
+        Key[] left = [KeyOf("data", "listed"), KeyOf("data", "newer"), KeyOf("other", "elsewhere"), Main];
         Assert.All(left, key => Assert.NotNull(cache.Get(key)));
-        Assert.Null(cache.Get(new("data", "missing")));
+        Assert.Null(cache.Get(KeyOf("data", "missing")));
         cache.Prune(new Reflector(Resources.OMJobs, ""), [], "300");
         cache.Prune(new Reflector(Resources.Pods, ""), [], "99");
         Assert.Equal(Main, Assert.Single(cache.Keys, key => cache.Get(key) is not null));
@@ -281,12 +283,12 @@ public sealed class ObjectCacheTests
     // ----- specs
 
     static Job Large(string name, int megabytes, int version = 100, AnOMJob? like = null) =>
-        Job(version, like: like) with { Key = new("data", name), Uid = name, Spec = new byte[megabytes << 20] };
+        Job(version, like: like) with { Key = KeyOf("data", name), Uid = name, Spec = new byte[megabytes << 20] };
 
     [Fact]
     public void Specs_that_there_is_no_room_for_are_not_held_until_there_is()
     {
-        var (a, b) = (new Key("data", "a", Resources.OMJobs), new Key("data", "b", Resources.OMJobs));
+        var (a, b) = (KeyOf("data", "a"), KeyOf("data", "b"));
         (bool Held, int Bytes) Spec(Key key) =>
             cache.Get(key) is Job job ? (job.IsWhole, job.Spec.Length >> 20) : default;
         cache.Upsert(Large("a", 20));
@@ -295,7 +297,7 @@ public sealed class ObjectCacheTests
         Assert.True(((Job)cache.Get(b)!).HasExitSpec);
         cache.Upsert(Large("a", 20, 101)); // its own room is its own
         cache.Upsert(Large("c", 11));
-        Assert.Equal(((true, 20), (true, 11)), (Spec(a), Spec(new("data", "c"))));
+        Assert.Equal(((true, 20), (true, 11)), (Spec(a), Spec(KeyOf("data", "c"))));
         cache.Upsert(Large("a", 0, 102, AnOMJob.Finished().WithFinalizers()));
         cache.Upsert(Large("b", 20, 103));
         Assert.Equal((true, 20), Spec(b));
@@ -304,7 +306,7 @@ public sealed class ObjectCacheTests
         Assert.Equal((true, 20), Spec(a));
         cache.Clear();
         cache.Upsert(Large("d", 31));
-        Assert.Equal((true, 31), Spec(new("data", "d")));
+        Assert.Equal((true, 31), Spec(KeyOf("data", "d")));
     }
 
     [Fact]
@@ -313,9 +315,9 @@ public sealed class ObjectCacheTests
         var other = new string('f', 10 << 20);
         var job = Large("a", 0, like: AnOMJob.Running().WithFinalizers(OMJobs.Job.Finalizer, OMJobs.Job.Orphan, other));
         cache.Upsert(job);
-        cache.Upsert(job with { Key = new("data", "b"), Uid = "b", Deleting = true });
-        Assert.Contains(other, ((Job)cache.Get(new("data", "a"))!).Finalizers);
-        var b = (Job)cache.Get(new("data", "b"))!;
+        cache.Upsert(job with { Key = KeyOf("data", "b"), Uid = "b", Deleting = true });
+        Assert.Contains(other, ((Job)cache.Get(KeyOf("data", "a"))!).Finalizers);
+        var b = (Job)cache.Get(KeyOf("data", "b"))!;
         Assert.Equal([OMJobs.Job.Finalizer, OMJobs.Job.Orphan, ""], b.Finalizers);
         Assert.Equal((false, false), (b.IsWhole, b.IsGone));
     }
@@ -326,7 +328,7 @@ public sealed class ObjectCacheTests
         var many = Enumerable.Range(0, 500_000).Select(_ => "a/b");
         cache.Upsert(Large("a", 20));
         cache.Upsert(Large("b", 0, like: AnOMJob.Running().WithFinalizers([OMJobs.Job.Finalizer, .. many])));
-        Assert.Equal([OMJobs.Job.Finalizer, ""], ((Job)cache.Get(new("data", "b"))!).Finalizers);
+        Assert.Equal([OMJobs.Job.Finalizer, ""], ((Job)cache.Get(KeyOf("data", "b"))!).Finalizers);
     }
 
     // ----- names that are cut
@@ -340,11 +342,11 @@ public sealed class ObjectCacheTests
         var pod = APod.MainPod().WithoutOwner().Pod with { Key = key, JobName = Names.LabelValue(name) };
         foreach (var held in podFirst ? (CachedObject[])[pod, job] : [job, pod]) cache.Upsert(held);
         Assert.Equal(key, Assert.Single(cache.Observe(job.Key).Pods).Key);
-        Assert.Empty(cache.Observe(new("data", pod.JobName)).Pods);
+        Assert.Empty(cache.Observe(KeyOf("data", pod.JobName)).Pods);
         Assert.Equal(job.Key, cache.Get(key)!.OwnerKey);
 
         var other = pod with { Uid = "other", Key = key with { Name = "other" }, JobUid = "of-another" };
         cache.Upsert(other);
-        Assert.Equal(new("data", pod.JobName), cache.Get(other.Key)!.OwnerKey);
+        Assert.Equal(KeyOf("data", pod.JobName), cache.Get(other.Key)!.OwnerKey);
     }
 }
