@@ -19,97 +19,94 @@ namespace OMJobs;
 
 sealed partial class Operator
 {
-    async Task ReconcileCron(Key key, CancellationToken stop)
+    async Task ReconcileCron(Turn turn)
     {
-        JsonElement live = default;
+        var (key, live) = (turn.Key, default(JsonElement));
         string? gone = null; // the last run, where it was asked for and is not there
         for (var round = 0; ; round++)
         {
-            if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
+            if (round == 8) { turn.Retry(TimeSpan.FromSeconds(1)); return; }
             var (owner, _, known) = cache.Observe(key);
             if (owner is not Cron cron) return;
             var fresh = live.Get("metadata").Text("resourceVersion") == cron.ResourceVersion;
             var jobs = cache.RunsOf(cron);
             var step = Scheduling.Decide(cron, fresh, jobs, gone, known.RetryAt, Now - queue.Age(key), Now);
-            if (step.Wake is { } wake) queue.AddAfter(key, wake - Now); // whatever becomes of the step
+            if (step.Wake is { } wake) turn.Requeue(wake - Now); // whatever becomes of the step
             switch (step.Act)
             {
                 case CronAct.Wait: cache.Remember(key, cron.Uid, p => p with { Failures = 0 }); return;
-                case CronAct.Ask: live = await AskCron(cron, stop); break;
+                case CronAct.Ask: live = await ReadCron(turn); break;
                 case CronAct.AskRun:
-                    var (reply, run) = await AskJob(new(key.Namespace, step.Run!, Resources.OMJobs), stop);
-                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(key, null, reply); return; }
+                    var (reply, run) = await ReadJob(new(key.Namespace, step.Run!, Resources.OMJobs), turn.Stop);
+                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(turn, null, reply); return; }
                     // One that names another schedule, or an earlier one of that name, is none of ours.
                     if (run?.Cron?.Uid != cron.Uid) gone = step.Run;
                     break;
-                case CronAct.Create: await CreateRun(cron, live, step, stop); return;
-                case CronAct.WriteStatus: await WriteCron(cron, step.Status!, step.Event, stop); return;
+                case CronAct.Create: await CreateRun(turn, cron, live, step); return;
+                case CronAct.WriteStatus: await WriteCron(turn, cron, step.Status!, step.Event); return;
                 case CronAct.DeleteRun:
                     var old = jobs.First(job => job.Name == step.Run);
-                    await DeleteJob(key, old, null, "history limit", stop, cron.Uid);
+                    await DeleteJob(turn, old, null, "history limit", cron.Uid);
                     return;
             }
             if (step.Act == CronAct.Ask && live.ValueKind == JsonValueKind.Undefined) return;
         }
     }
 
-    /// <summary>A live GET of the whole object, of which only what decides is held; undefined: there is none.</summary>
-    async Task<JsonElement> AskCron(Cron cron, CancellationToken stop)
+    /// <summary>A live GET of the whole object, of which only what decides is kept; undefined: there is none.</summary>
+    async Task<JsonElement> ReadCron(Turn turn)
     {
-        var reply = await Call(new(HttpMethod.Get, cron.Key.Path), stop);
-        if (reply.Outcome == Outcome.NotFound) Remove(cron, reply);
-        else if (!reply.Ok) Retry(cron.Key, null, reply);
-        if (!reply.Ok) return default;
-        if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
-            await Take(answer, cron, reply, stop);
-        return reply.Read(Json.Default.JsonElement) is JsonElement whole ? whole : default;
+        var (reply, answer, before) = await cluster.Get(turn.Key, turn.Stop);
+        if (answer is not null) await cluster.Take(answer, before, reply, turn.Stop);
+        else if (reply.Outcome != Outcome.NotFound) Retry(turn, null, reply);
+        return answer is not null && reply.Read(ApiJson.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
-    async Task CreateRun(Cron cron, JsonElement live, CronStep step, CancellationToken stop)
+    async Task CreateRun(Turn turn, Cron cron, JsonElement live, CronStep step)
     {
-        var (name, path) = (Runs.Name(cron.Name, step.Tick), $"{Resources.OMJobs.Path(cron.Namespace)}?timeout=10s");
+        var (key, name) = (turn.Key, Runs.Name(cron.Name, step.Tick));
         var body = Runs.Build(cron, live, step.Tick, $"{Guid.NewGuid()}");
-        var reply = await Call(new(HttpMethod.Post, path, body), stop);
-        if (reply.Ok && reply.Read(Json.Default.JobObject)?.ToJob() is { } run) await Take(run, null, reply, stop);
+        var reply = await cluster.Call(
+            new(HttpMethod.Post, $"{Resources.OMJobs.Path(cron.Namespace)}?timeout=10s", body), turn.Stop);
+        if (cluster.Parse(reply, Resources.OMJobs) is { } run) await cluster.Take(run, null, reply, turn.Stop);
         var words = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
-            && (await AskJob(new(cron.Namespace, name, Resources.OMJobs), stop)).Job is not null);
+            && (await ReadJob(new(cron.Namespace, name, Resources.OMJobs), turn.Stop)).Job is not null);
         switch (reply.Outcome)
         {
             case var _ when there:
-                cache.Remember(cron.Key, cron.Uid, p => p with { Refusals = 0, RetryAt = default });
+                cache.Remember(key, cron.Uid, p => p with { Refusals = 0, RetryAt = default });
                 var said = reply.Ok ? Scheduling.Created : Scheduling.Exists;
                 var done = new CronStatus(step.Tick, name, said);
-                await WriteCron(cron, done, new("OMJobCreated", $"{said}: {name}"), stop);
+                await WriteCron(turn, cron, done, new("OMJobCreated", $"{said}: {name}"));
                 break;
+            case Outcome.Invalid when !reply.IsInvalid(Resources.OMJobs): goto default;
             case Outcome.Invalid or Outcome.Impossible: // as the template is it can never be: the next tick tries again
                 var why = Text.Truncate($"OMJob cannot be created: {words}");
                 var refused = cron.Status with { LastScheduleTime = step.Tick, Message = why };
-                await WriteCron(cron, refused, new("OMJobRefused", why, true), stop);
+                await WriteCron(turn, cron, refused, new("OMJobRefused", why, true));
                 break;
-            case Outcome.NamespaceGoing: Log(cron.Key, "No OMJob is created: the namespace is being deleted"); break;
-            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(cron.Key, null, reply); break;
+            case Outcome.NamespaceGoing: Log(key, "No OMJob is created: the namespace is being deleted"); break;
+            case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(turn, null, reply); break;
             default:
-                var text = Text.Truncate($"OMJob is blocked: {words}");
-                await BlockRun(cron, reply.RetryAfter, text, step, stop);
+                await BlockRun(turn, cron, reply.RetryAfter, Text.Truncate($"OMJob is blocked: {words}"), step);
                 break;
         }
     }
 
     /// <summary>G14: what creates no OMJob now may do so later: until the deadline or the next tick.</summary>
-    async Task BlockRun(Cron cron, TimeSpan? retryAfter, string text, CronStep step, CancellationToken stop)
+    async Task BlockRun(Turn turn, Cron cron, TimeSpan? retryAfter, string text, CronStep step)
     {
-        var refusals = cache.ProgressOf(cron.Key).Refusals + 1;
-        var again = Now + Pause(refusals, retryAfter, TimeSpan.FromSeconds(1));
+        var refusals = cache.ProgressOf(turn.Key).Refusals + 1;
+        var again = Now + backoff.Pause(refusals, retryAfter, TimeSpan.FromSeconds(1));
         if (step.Wake < again) again = step.Wake.Value;
-        cache.Remember(cron.Key, cron.Uid, p => p with { Refusals = refusals, RetryAt = again });
-        queue.AddAfter(cron.Key, again - Now);
-        var fact = new Event("OMJobBlocked", text, Warning: true);
-        if (int.IsPow2(refusals)) Record(cron, fact, refusals); // H2
-        if (cron.Status.Message != text) await WriteCron(cron, cron.Status with { Message = text }, null, stop);
+        cache.Remember(turn.Key, cron.Uid, p => p with { Refusals = refusals, RetryAt = again });
+        turn.Requeue(again - Now);
+        if (int.IsPow2(refusals)) Record(cron, new("OMJobBlocked", text, Warning: true), refusals); // H2
+        if (cron.Status.Message != text) await WriteCron(turn, cron, cron.Status with { Message = text }, null);
     }
 
-    async Task WriteCron(Cron cron, CronStatus status, Event? fact, CancellationToken stop)
+    async Task WriteCron(Turn turn, Cron cron, CronStatus status, Event? told)
     {
         var body = new JsonObject
         {
@@ -121,24 +118,10 @@ sealed partial class Operator
                 ["message"] = status.Message,
             },
         };
-        var path = cron.Key.Path + "/status";
-        var reply = await Call(new(HttpMethod.Patch, path, body.Bytes(), MediaTypes.Merge), stop);
-        switch (reply.Outcome)
-        {
-            case Outcome.Ok:
-                cache.Remember(cron.Key, cron.Uid, p => p with { Failures = 0 });
-                Log(cron.Key, fact?.Message ?? status.Message ?? "Waiting for the next time");
-                if (fact is not null) Record(cron, fact);
-                if (reply.Read(Json.Default.CronObject)?.ToHeld(Now) is { } answer)
-                    await Take(answer, cron, reply, stop);
-                break;
-            case Outcome.NotFound: Remove(cron, reply); break;
-            case Outcome.Conflict: // observe again, never try harder
-                await AskCron(cron, stop);
-                queue.Add(cron.Key);
-                break;
-            default: Retry(cron.Key, null, reply); break;
-        }
+        var patch = new Request(HttpMethod.Patch, cron.Key.Path + "/status", body.Bytes(), MediaTypes.Merge);
+        if (!await Take(turn, cron, await cluster.Call(patch, turn.Stop))) return;
+        Log(cron.Key, told?.Message ?? status.Message ?? "Waiting for the next time");
+        if (told is not null) Record(cron, told);
     }
 }
 
@@ -201,7 +184,7 @@ static class Scheduling
             return Write(new(tick, name, Exists), new("OMJobCreated", $"{Exists}: {name}"));
         if (runs.FirstOrDefault(run => !run.Status.Phase.IsFinished()) is { } running)
         {
-            if (!Protocol.IsFresh(running.SeenLive, now)) return new(CronAct.AskRun) { Run = running.Name };
+            if (!Protocol.IsFresh(running.ReadAt, now)) return new(CronAct.AskRun) { Run = running.Name };
             var skipped = $"Skipped: OMJob {running.Name} is still running";
             return Write(cron.Status with { LastScheduleTime = tick, Message = skipped },
                 new("OMJobSkipped", skipped, true));
@@ -387,7 +370,7 @@ sealed record Cron : CachedObject
 
 sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
-    public CachedObject? ToHeld(DateTimeOffset now)
+    public CachedObject? ToCached(DateTimeOffset now)
     {
         if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
             return null;

@@ -11,80 +11,76 @@
 //   7. At completionTime + TTL the OMJob is deleted; garbage collection takes the pods.
 // Every write to an OMJob carries the resourceVersion it was decided on: a 409 means observe again.
 //
-// Read on here: the operator (watch, reconcile, actions), then Decide. CronOMJob.cs has the schedules, Program.cs the
+// Read on here: the operator (loop, reconcile, actions), then Decide. CronOMJob.cs has the schedules, Program.cs the
 // command line, Model/ what the operator knows of OMJobs and pods, Kube/ what any small controller needs.
 
-using System.Buffers;
-using System.Text.Json;
 using Microsoft.Extensions.Logging;
 
 namespace OMJobs;
 
 /// <summary>
-/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, act; every answer feeds the
-/// cache again, which requeues the key. Each namespace is on its own: none of its keys is worked on before its pods and
-/// OMJobs have been listed, and one that cannot be listed holds up no other.
+/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, execute; every answer feeds
+/// the cache again, which requeues the key. None of a namespace's keys is worked on before its pods and OMJobs have been
+/// listed.
 /// </summary>
 sealed partial class Operator
 {
-    readonly Send send;
+    readonly Cluster cluster;
+    readonly JobCache cache;
+    readonly WorkQueue queue;
+    readonly EventRecorder events;
+    readonly Metrics metrics = new(JobMetrics.All);
     readonly Deadlines deadlines;
     readonly TimeProvider time;
     readonly ILogger log;
     readonly Random random;
-    readonly ServerClock clock;
-    readonly Metrics metrics = new(JobMetrics.All);
-    readonly JobCache cache;
-    readonly WorkQueue queue, senders; // keys to reconcile; namespaces that have events to write
-    readonly Lock gate = new(); // guards all below
-    readonly HashSet<Key> failed = []; // keys that are worked on and met an error
-    readonly Dictionary<string, Queue<Event>> events = []; // events to write, by namespace
-    int pending; // of them, in all
-    TaskCompletionSource? written; // completes when none is pending
+    readonly Backoff backoff;
+    readonly Lock gate = new();
     long nextDelete; // timestamp; TTL deletes are paced from here
-    int epoch; // how often the cache was dropped: what was asked before does not belong into it
 
-    public Operator(Send send, Deadlines clocks, TimeProvider time, ILogger log, Random? seeded = null)
+    public Operator(Send send, Deadlines deadlines, TimeProvider time, ILogger log, Random? seeded = null)
     {
-        (this.send, this.deadlines, this.time, this.log, random) = (send, clocks, time, log, seeded ?? Random.Shared);
-        (clock, queue, senders, Answered) = (new(time), new(time, metrics, "omjob"), new(time), time.GetTimestamp());
-        cache = new(Changed, held => Reflectors.Exists(watch => watch.IsPast(held)));
+        (this.deadlines, this.time, this.log, random) = (deadlines, time, log, seeded ?? Random.Shared);
+        (backoff, queue) = (new(random), new(time, metrics, "omjob"));
+        cluster = new(send, time, log, random, metrics) { Synced = RequeueAll, ClockSet = queue.WakeAll };
+        cluster.Cache = cache = new(Changed, cluster.HasPassed);
+        events = new("OMJobOperator", "omjob-operator", cluster.Call, time, log);
     }
 
-    internal List<Reflector> Reflectors { get; } = [];
-    /// <summary>The objects that are remembered.</summary>
     internal Key[] CachedKeys => cache.Keys;
-    /// <summary>Timestamp of the last answer that says something, not 401 or 5xx; at first the start's.</summary>
-    internal long Answered { get; private set; }
-    /// <summary>The code of the last answer of all; 0: there was none.</summary>
-    internal int LastCode { get; private set; }
-    DateTimeOffset Now => clock.Now;
+    /// <summary>The API server's time.</summary>
+    DateTimeOffset Now => cluster.Now;
 
     // ----- start and stop
 
     /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
-        queue.Workers = senders.Workers = settings.Workers;
-        Func<string, Reflector>[] kinds = [Pods, ns => new(Resources.OMJobs, ns), ns => new(Resources.CronOMJobs, ns)];
-        Reflectors.AddRange(kinds.SelectMany(kind => settings.Namespaces.Select(kind)));
+        queue.Workers = settings.Workers;
+        // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too. OMJobs go on
+        // without the CRD of schedules, and without the right to see them.
+        Func<string, Reflector>[] resources = [Pods, Jobs, ns => new(Resources.CronOMJobs, ns)
+        {
+            WhenAbsent = "No schedules run, until this is",
+        }];
+        cluster.Reflectors.AddRange(resources.SelectMany(of => settings.Namespaces.Select(of)));
         using var endpoints = new Endpoints([settings.HealthPort, settings.MetricsPort], settings.AllAddresses, time, log)
         {
-            Health = Unhealthy,
-            Readiness = Unready,
+            Health = cluster.Unhealthy,
+            Readiness = cluster.Unready,
             Metrics = () => metrics.Render(Gauges()),
         };
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        _ = Guard(Work(senders, ns => WriteEvent(ns, cut.Token), cut.Token));
+        _ = Guard(events.Run(settings.Workers, cut.Token));
         _ = Guard(endpoints.Serve());
         _ = Guard(queue.RunTimers(ending.Token));
-        var working = Guard(Work(queue, key => Reconcile(key, cut.Token), ending.Token));
-        foreach (var ns in settings.Namespaces) _ = Guard(RunNamespace(ns, ending.Token));
+        var working = Guard(queue.Run(key => Reconcile(key, cut.Token), ending.Token));
+        foreach (var ns in settings.Namespaces) _ = Guard(cluster.Follow(ns, ending.Token));
         await Task.Delay(Timeout.InfiniteTimeSpan, time, ending.Token).Quietly();
         log.LogInformation("Stopping: finishing the writes under way");
         await working.WaitAsync(TimeSpan.FromSeconds(7), time, default).Quietly();
-        await EventsWritten().WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
+        await events.AllWritten().WaitAsync(TimeSpan.FromSeconds(2), time, default).Quietly();
         cut.Cancel();
         return stop.IsCancellationRequested ? 0 : 1;
 
@@ -100,32 +96,35 @@ sealed partial class Operator
         }
     }
 
+    static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={Labels.Name}&");
+    static Reflector Jobs(string ns) => new(Resources.OMJobs, ns);
+
     /// <summary>Drops our finalizers from every OMJob and pod of the namespaces (F6); returns the exit code.</summary>
     public async Task<int> Release(string[] namespaces, CancellationToken stop)
     {
         var (released, failed) = (0, 0);
-        foreach (var watch in namespaces.SelectMany(ns => (Reflector[])[Pods(ns), new(Resources.OMJobs, ns)]))
+        foreach (var reflector in namespaces.SelectMany(ns => (Reflector[])[Pods(ns), Jobs(ns)]))
         {
             var ours = new List<CachedObject>();
-            var (listed, _) = await List(watch, found =>
+            var (listed, _) = await cluster.List(reflector, found =>
             {
-                var held = Read(found, watch);
-                if (held is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
-                else if (held is Pod { HasFinalizer: true }) ours.Add(held);
+                var o = cluster.Read(found, reflector);
+                if (o is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
+                else if (o is Pod { HasFinalizer: true }) ours.Add(o);
             }, stop);
             if (!listed.Ok) Count(listed);
-            foreach (var held in ours) await ReleaseOne(held);
+            foreach (var o in ours) await ReleaseOne(o);
         }
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
-        async Task ReleaseOne(CachedObject held)
+        async Task ReleaseOne(CachedObject o)
         {
-            if (held is Pod pod) Count(await ReleasePod(pod, stop));
-            for (var job = held as Job; job is { HasFinalizer: true };)
+            if (o is Pod pod) Count(await ReleasePod(pod, stop));
+            for (var job = o as Job; job is { HasFinalizer: true };)
             {
                 var reply = await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
-                job = reply.Outcome == Outcome.Conflict ? (await AskJob(job.Key, stop)).Job : null;
+                job = reply.Outcome == Outcome.Conflict ? (await ReadJob(job.Key, stop)).Job : null;
                 if (job is null) Count(reply);
             }
         }
@@ -138,230 +137,7 @@ sealed partial class Operator
         }
     }
 
-    static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={Labels.Name}&");
-
-    // ----- list and watch
-
-    /// <summary>Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too.</summary>
-    async Task RunNamespace(string ns, CancellationToken stop)
-    {
-        var loops = new List<Task>();
-        foreach (var watch in Reflectors.Where(w => w.Namespace == ns))
-        {
-            var listed = new TaskCompletionSource();
-            loops.Add(RunReflector(watch, listed, stop));
-            await Task.WhenAny(listed.Task, loops[^1]);
-        }
-        await await Task.WhenAny(loops); // none ends before it is stopped, but by a bug
-    }
-
-    async Task RunReflector(Reflector watch, TaskCompletionSource listed, CancellationToken stop)
-    {
-        for (var failures = 0; !stop.IsCancellationRequested;)
-        {
-            watch.LastTurn = time.GetTimestamp();
-            var (listing, from) = (watch.Version is null || !watch.Listed, watch.Version);
-            var reply = listing ? await ListAll(watch, stop) : await Follow(watch, stop);
-            // A stream that ends by itself is normal; one that ends at once, again and again, is not. The API server also
-            // ends one whose reader is slow in a burst: what brought an event has lived.
-            var lived = listing ? reply.Ok : watch.Connected
-                && (watch.Version != from || time.GetElapsedTime(watch.LastTurn) > TimeSpan.FromSeconds(1));
-            failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
-            var mute = !listing && reply.Ok && watch.Connected && watch.Version == from;
-            if (watch.Connected) (watch.Connected, watch.Disconnected) = (false, time.GetTimestamp());
-            if (reply.Outcome == Outcome.Gone) watch.Version = null; // W6: list again
-            // OMJobs go on without the CRD of schedules, and without the right to see them.
-            var absent = watch.Resource == Resources.CronOMJobs && reply.Code is 403 or 404;
-            if (absent && !watch.Absent) log.LogWarning("No schedules run, until this is: {Words}", reply.Message);
-            watch.Absent = absent;
-            if (absent || watch.Listed) listed.TrySetResult();
-            if (int.IsPow2(failures) && failures > 1 && !absent)
-                log.LogWarning("Watch {Path}: {Words} ({Failures} times in a row)", watch.Path, reply.Message, failures);
-            // A watch from a version that is still to come opens well and stays silent.
-            if (mute && watch.Newest is { } told && await IsSetBack(watch, told, stop)) DropCache();
-            var pause = Backoff(failures, TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(15));
-            if (failures > 0) await Task.Delay(pause, time, stop).Quietly();
-        }
-    }
-
-    async Task<Reply> ListAll(Reflector watch, CancellationToken stop)
-    {
-        var (listed, begun, first) = (new HashSet<Key>(), epoch, false);
-        var (reply, version) = await List(watch, Take, stop);
-        if (!reply.Ok) return reply;
-        if (watch.Newest is { } newest && Versions.IsNewer(newest, version!) && await IsSetBack(watch, newest, stop))
-        {
-            DropCache();
-            return new(0, []) { Fault = "its versions went back" };
-        }
-        lock (gate)
-        {
-            if (epoch != begun) return new(0, []) { Fault = "its versions went back" };
-            cache.Prune(watch, listed, version!);
-            watch.Advance(version, time.GetTimestamp(), Now);
-            (first, watch.Listed) = (!watch.Listed, true);
-        }
-        // What the pages have left would stay for as long as nothing happens: an idle process collects no garbage.
-        if (listed.Count > 500) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
-        if (first)
-            foreach (var key in cache.KeysOf(watch.Covers, retained: watch.Resource == Resources.Pods)) Requeue(key);
-        return reply;
-
-        void Take(IApiObject found)
-        {
-            lock (gate)
-            {
-                if (epoch != begun) return;
-                if (Read(found, watch) is { } held) cache.Upsert(held);
-            }
-            // Also one that cannot be read is there. The key that is held spares its text being there twice.
-            if (found.Metadata is { Name: { } name, Namespace: { } ns }
-                && cache.Get(new(ns, name, watch.Resource)) is { Key: var key }) listed.Add(key);
-        }
-    }
-
-    /// <summary>Gets a list page by page; returns the last answer and, where that is Ok, the list's version.</summary>
-    async Task<(Reply Reply, string? Version)> List(Reflector watch, Action<IApiObject> take, CancellationToken stop)
-    {
-        watch.PageSize = Math.Min(watch.PageSize, Reflector.FirstPage);
-        var next = "";
-        for (var failures = 0; ;)
-        {
-            var list = new ListReader(item => { if (ReadItem(item, watch) is { } found) take(found); });
-            var page = next.Length == 0 ? "" : $"&continue={Uri.EscapeDataString(next)}";
-            var reply = list.Read(await Call(new(HttpMethod.Get, $"{watch.Path}limit={watch.PageSize}{page}")
-            {
-                Timeout = TimeSpan.FromSeconds(60),
-                OnPiece = list.Feed,
-            }, stop));
-            if (reply.Ok)
-            {
-                watch.LastTurn = time.GetTimestamp();
-                (failures, watch.PageSize, next) = (0, list.NextPage(watch.PageSize), list.Meta!.Continue ?? "");
-                if (next.Length == 0) return (reply, list.Meta.ResourceVersion);
-                continue;
-            }
-            if (reply.Outcome is not (Outcome.Fault or Outcome.TooMany)) return (reply, null);
-            watch.PageSize = Math.Max(1, watch.PageSize / 4); // what is too much in one answer may not be in several
-            if (next.Length == 0 || ++failures > 5) return (reply, null);
-            await Task.Delay(Pause(failures, reply.RetryAfter), time, stop).Quietly();
-        }
-    }
-
-    /// <summary>One of a list's items; one that cannot be read must not hide the others.</summary>
-    IApiObject? ReadItem(ReadOnlySpan<byte> text, Reflector watch)
-    {
-        try { return (IApiObject?)JsonSerializer.Deserialize(text, watch.Resource.ItemType); }
-        catch (JsonException e) // the path tells no value
-        {
-            var item = JsonSerializer.Deserialize(text, Json.Default.JsonElement);
-            var (ns, name) = (Named(item, "namespace"), Named(item, "name"));
-            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", watch.Path, ns, name, e.Path);
-            return new JobObject(
-                new(name, ns, null, null, null, null, null, null, null, null, null, null), default, default);
-        }
-
-        static string? Named(JsonElement item, string field)
-        {
-            try { return item.Get("metadata").Text(field); }
-            catch (InvalidOperationException) { return null; } // a text that is no Unicode
-        }
-    }
-
-    /// <summary>Watches until the server closes the stream, it breaks, or nothing more can come (W1–W3, W6).</summary>
-    async Task<Reply> Follow(Reflector watch, CancellationToken stop)
-    {
-        var seconds = random.Next(150, 200);
-        var from = $"watch=1&allowWatchBookmarks=true&resourceVersion={watch.Version}&timeoutSeconds={seconds}";
-        var stream = new CancellationTokenSource(); // not disposed of: another thread may be about to cancel it
-        using var stopped = stop.UnsafeRegister(_ => stream.Cancel(), null);
-        watch.Stream = stream;
-        try
-        {
-            return await Call(new(HttpMethod.Get, watch.Path + from)
-            {
-                Timeout = TimeSpan.FromSeconds(seconds + 10),
-                OnLine = line => Take(watch, line),
-            }, stream.Token);
-        }
-        catch (OperationCanceledException) when (!stop.IsCancellationRequested) { return new(410, []); }
-        finally { watch.Stream = null; }
-    }
-
-    /// <summary>Takes one line of a watch; returns what ends the stream, if this line does.</summary>
-    Reply? Take(Reflector watch, ReadOnlyMemory<byte> line)
-    {
-        if (!watch.Listed) return new(410, []); // the cache was dropped
-        watch.Connected = true;
-        watch.Advance(watch.Version, time.GetTimestamp(), Now);
-        Answered = watch.LastReceived;
-        if (line.IsEmpty) return null; // the stream is open
-        try
-        {
-            if (line.Span.StartsWith("{\"type\":\"ERROR\""u8))
-            {
-                var error = JsonSerializer.Deserialize(line.Span, Json.Default.WatchEventStatusObject)?.Object;
-                return new Reply(error?.Code ?? 500, []) { Fault = error?.Message ?? "ERROR event" };
-            }
-            var change = (IWatchEvent?)JsonSerializer.Deserialize(line.Span, watch.Resource.EventType);
-            lock (gate)
-            {
-                if (!watch.Listed) return new(410, []);
-                if (change?.Type != "BOOKMARK" && Read(change?.Object, watch) is { } held)
-                    cache.Upsert(held, change!.Type == "DELETED");
-                watch.Advance(change?.Object?.Metadata?.ResourceVersion ?? watch.Version, time.GetTimestamp(), Now);
-            }
-        }
-        catch (JsonException e) // the path tells no value
-        {
-            log.LogError("Watch {Path}: unreadable event at {Where}", watch.Path, e.Path);
-        }
-        return null;
-    }
-
-    /// <summary>What we hold of an object; null, and a line in the log, where it cannot be read: others can.</summary>
-    CachedObject? Read(IApiObject? found, Reflector watch)
-    {
-        try { return found?.ToHeld(Now); }
-        catch (InvalidOperationException) // a text that is no Unicode
-        {
-            log.LogError("Watch {Path}: unreadable object {Name}", watch.Path, found?.Metadata?.Name);
-            return null;
-        }
-    }
-
-    // ----- versions that go back (etcd was restored from a backup): whoever compares versions would be deaf
-
-    /// <summary>A list is of a version before one that was told.</summary>
-    async Task<bool> IsSetBack(Reflector watch, string told, CancellationToken stop)
-    {
-        var list = new ListReader(_ => { });
-        var reply = list.Read(await Call(new(HttpMethod.Get, watch.Path + "limit=1") { OnPiece = list.Feed }, stop));
-        return reply.Ok && Versions.IsNewer(told, list.Meta!.ResourceVersion!);
-    }
-
-    /// <summary>An object is of a version before one that was told.</summary>
-    async Task<bool> IsSetBack(CachedObject told, CancellationToken stop)
-    {
-        var reply = await Call(new(HttpMethod.Get, told.Key.Path), stop);
-        return reply.Ok && reply.Read(Json.Default.JsonElement) is JsonElement whole
-            && whole.Get("metadata").Text("resourceVersion") is { } now && Versions.IsNewer(told.ResourceVersion, now);
-    }
-
-    /// <summary>Begins as a new process does.</summary>
-    void DropCache()
-    {
-        log.LogWarning("The API server's versions went back: everything is listed again");
-        lock (gate)
-        {
-            epoch++;
-            foreach (var watch in Reflectors) (watch.Listed, watch.Version, watch.Newest) = (false, null, null);
-            cache.Clear();
-        }
-        foreach (var watch in Reflectors) watch.Stream?.Cancel();
-    }
-
-    // ----- cache
+    // ----- what comes from the cache
 
     /// <summary>What follows from a change beside the next reconcile. Called under the cache's lock.</summary>
     void Changed(Key key, CachedObject? before, CachedObject after)
@@ -373,11 +149,11 @@ sealed partial class Operator
         if (after is Tombstone && job is not null)
         {
             var vanished = before is Pod pod && pod.Name == PodTemplate.ExitName(job) && pod.BelongsTo(job);
-            if (vanished) cache.Mark(job, held => held with { SeenLive = null });
+            if (vanished) cache.Unread(job);
             cache.Remember(key, job.Uid, p => !vanished ? p with { RetryAt = default } : p with
             {
                 Vanished = p.Vanished + 1,
-                RetryAt = Now + Backoff(p.Vanished + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
+                RetryAt = Now + backoff.After(p.Vanished + 1, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
             });
         }
         var (fewer, more) = (JobCache.CronOf(before), JobCache.CronOf(after));
@@ -387,13 +163,13 @@ sealed partial class Operator
     }
 
     /// <summary>
-    /// G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped, where the API
-    /// server has forgotten that (it was restored).
+    /// G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped, where the
+    /// API server has forgotten that (it was restored).
     /// </summary>
     void RememberStopped(Key key, Pod pod)
     {
         if (pod.Deleting && (pod.MainRunning || pod.FinishedAt >= pod.DeletionRequested))
-            cache.Remember(key, cache.Get(key)?.Uid, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
+            cache.Remember(key, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
                 : p with { Stopped = $"{p.Stopped}{pod.Uid} " });
     }
 
@@ -403,39 +179,49 @@ sealed partial class Operator
         if (!Waits(key)) queue.Add(key, first);
     }
 
+    void RequeueAll(Reflector listed)
+    {
+        foreach (var key in cache.KeysOf(listed.Covers, retained: listed.Resource == Resources.Pods)) Requeue(key);
+    }
+
     /// <summary>Its namespace has not been listed. An OMJob that nothing is held of can expire before.</summary>
-    bool Waits(Key key) => Reflectors.Exists(w => !w.Listed && w.Covers(key.Namespace)
-        && (w.Resource == Resources.Pods || (w.Resource == Resources.OMJobs && cache.Get(key) is not Job { IsLetGo: true })));
+    bool Waits(Key key) => cluster.Reflectors.Exists(r => !r.Listed && r.Covers(key.Namespace)
+        && (r.Resource == Resources.Pods
+            || (r.Resource == Resources.OMJobs && cache.Get(key) is not Job { IsLetGo: true })));
 
     // ----- reconcile
 
-    /// <summary>Hands each key that comes to the work until stopped; ends once all of it is done.</summary>
-    static async Task Work(WorkQueue keys, Func<Key, Task> work, CancellationToken stop)
+    /// <summary>One reconcile of a key, and what it ends with: whether and when the key is to come again by itself.</summary>
+    sealed class Turn(Key key, TimeProvider time, CancellationToken stop)
     {
-        var working = new List<Task>();
-        while (await keys.Take(stop) is { } key)
-        {
-            if (working.Find(task => task.IsFaulted) is { } broken) await broken;
-            working.RemoveAll(task => task.IsCompleted);
-            working.Add(One(key));
-        }
-        await Task.WhenAll(working);
+        public Key Key => key;
+        public CancellationToken Stop => stop;
+        /// <summary>Timestamp; null: it waits for a change.</summary>
+        public long? Due { get; private set; }
+        public bool Failed { get; private set; }
 
-        async Task One(Key key)
+        public void Requeue(TimeSpan after = default)
         {
-            try { await work(key); }
-            finally { keys.Done(key); }
+            var seconds = Math.Clamp(after.TotalSeconds, 0, 315_360_000);
+            var at = time.GetTimestamp() + (long)(seconds * time.TimestampFrequency);
+            Due = Due is { } due ? Math.Min(due, at) : at;
+        }
+
+        public void Retry(TimeSpan after)
+        {
+            Failed = true;
+            Requeue(after);
         }
     }
 
     async Task Reconcile(Key key, CancellationToken cut)
     {
         if (Waits(key)) return; // the cache was dropped
-        var start = time.GetTimestamp();
+        var (start, turn) = (time.GetTimestamp(), new Turn(key, time, cut));
         try
         {
-            if (key.Resource == Resources.CronOMJobs) await ReconcileCron(key, cut);
-            else await ReconcileJob(key, cut);
+            if (key.Resource == Resources.CronOMJobs) await ReconcileCron(turn);
+            else await ReconcileJob(turn);
         }
         catch (OperationCanceledException) when (cut.IsCancellationRequested) { return; }
 #pragma warning disable CA1031 // A bug met by one object must not stop the others; an exception never decides a phase.
@@ -443,18 +229,20 @@ sealed partial class Operator
 #pragma warning restore CA1031
         {
             log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
-            TryAgain(key, TimeSpan.FromSeconds(30));
+            turn.Retry(TimeSpan.FromSeconds(30));
         }
-        var controller = Metrics.Label("controller", key.Resource == Resources.OMJobs ? "omjob" : "cronomjob");
-        bool error;
-        lock (gate) error = failed.Remove(key);
-        metrics.Count(Metrics.Reconciles, $"{controller},{Metrics.Label("result", error ? "error" : "success")}");
-        if (error) metrics.Count(Metrics.Errors, controller);
+        if (turn.Due is { } due) queue.AddAfter(key, time.GetElapsedTime(time.GetTimestamp(), due));
+        var controller = Metrics.Label("controller", key.Resource!.Kind.ToLowerInvariant());
+        metrics.Count(Metrics.Reconciles,
+            $"{controller},{Metrics.Label("result", turn.Failed ? "error" : "success")}");
+        if (turn.Failed) metrics.Count(Metrics.Errors, controller);
+        if (turn.Failed) metrics.Count(Metrics.Retries, queue.Label);
         metrics.Observe(Metrics.ReconcileTime, controller, time.GetElapsedTime(start));
     }
 
-    async Task ReconcileJob(Key key, CancellationToken stop)
+    async Task ReconcileJob(Turn turn)
     {
+        var key = turn.Key;
         var (owner, pods, _) = cache.Observe(key);
         var job = owner as Job;
         // What names no OMJob is found by whoever asks for the pod.
@@ -466,29 +254,29 @@ sealed partial class Operator
         foreach (var pod in pods)
         {
             if (Protocol.Stray(job, pod) is null) continue;
-            (var reply, job) = await AskJob(key, stop);
-            if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(key, job, reply); return; }
-            if (await AskPod(key, job, pod.Name, stop) is not { } live) return;
+            (var reply, job) = await ReadJob(key, turn.Stop);
+            if (!reply.Ok && reply.Outcome != Outcome.NotFound) { Retry(turn, job, reply); return; }
+            if (await ReadPod(turn, job, pod.Name) is not { } live) return;
             if (live.Pod?.Uid != pod.Uid) return; // a newer one, or none: its key comes again
             if (Protocol.Stray(job, live.Pod) is not { } stray) continue;
             log.LogWarning("{Namespace}/{Name}: {Pod} {Why}", key.Namespace, key.Name, pod.Name, stray.Why);
-            if (job is not null && stray.Event is { } fact) Record(job, fact);
-            await Execute(key, job, stray, stop);
+            if (job is not null && stray.Event is { } told) Record(job, told);
+            await Execute(turn, job, stray);
             return;
         }
-        if (job is not null) await DecideAndAct(key, job, pods, stop);
+        if (job is not null) await DecideAndExecute(turn, job, pods);
     }
 
-    async Task DecideAndAct(Key key, Job job, Pod[] pods, CancellationToken stop)
+    async Task DecideAndExecute(Turn turn, Job job, Pod[] pods)
     {
-        PodView View(string name) => ViewOf(key, pods.FirstOrDefault(p => p.Name == name));
+        PodView View(string name) => ViewOf(turn.Key, pods.FirstOrDefault(p => p.Name == name));
         PodView? main = View(PodTemplate.MainName(job)), exit = View(PodTemplate.ExitName(job));
         for (var round = 0; main is not null && exit is not null; round++)
         {
-            if (round == 8) { TryAgain(key, TimeSpan.FromSeconds(1)); return; }
+            if (round == 8) { turn.Retry(TimeSpan.FromSeconds(1)); return; }
             // G20: the collector, done with orphaning, has taken the owner reference and left no other sign.
             var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
-            var known = cache.ProgressOf(key);
+            var known = cache.ProgressOf(turn.Key);
             job = job with { NamespaceAsked = known.NamespaceAsked, Orphaning = orphaning };
             var decision = Protocol.Decide(job, main, exit, Now, deadlines);
             var needsAll = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace
@@ -497,31 +285,31 @@ sealed partial class Operator
             {
                 case Act.Wait:
                     var waits = job.Status.Phase.IsFinished() || known.RetryAt > Now;
-                    cache.Remember(key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
+                    cache.Remember(turn.Key, job.Uid, p => p with { Failures = 0, Due = waits ? null : decision.Wake });
                     // The answers set the clock, within the second that they tell: who has asked asks no sooner again.
                     var least = round > 0 ? TimeSpan.FromSeconds(1) : TimeSpan.Zero;
-                    if (decision.Wake is { } wake) queue.AddAfter(key, wake - Now < least ? least : wake - Now);
+                    if (decision.Wake is { } wake) turn.Requeue(wake - Now < least ? least : wake - Now);
                     return;
                 case Act.AskJob:
-                    var (reply, live) = await AskJob(key, stop);
-                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(key, job, reply);
+                    var (reply, live) = await ReadJob(turn.Key, turn.Stop);
+                    if (!reply.Ok && reply.Outcome != Outcome.NotFound) Retry(turn, job, reply);
                     if (live?.Uid != job.Uid) return;
                     // It may name another exit pod by now (D1).
                     if (live.Status != job.Status)
                         (main, exit) = (View(PodTemplate.MainName(live)), View(PodTemplate.ExitName(live)));
                     job = live;
                     break;
-                case Act.AskMain: main = await AskPod(key, job, PodTemplate.MainName(job), stop); break;
-                case Act.AskExit: exit = await AskPod(key, job, PodTemplate.ExitName(job), stop); break;
-                case Act.AskNamespace: exit = await AskNamespace(key, job, exit, stop); break;
-                case Act.CreateMain: main = await Create(key, job, PodType.Main, stop); break;
-                case Act.CreateExit: exit = await Create(key, job, PodType.ExitHandler, stop); break;
-                default: await Execute(key, job, decision, stop); return;
+                case Act.AskMain: main = await ReadPod(turn, job, PodTemplate.MainName(job)); break;
+                case Act.AskExit: exit = await ReadPod(turn, job, PodTemplate.ExitName(job)); break;
+                case Act.AskNamespace: exit = await AskNamespace(turn, job, exit); break;
+                case Act.CreateMain: main = await Create(turn, job, PodType.Main); break;
+                case Act.CreateExit: exit = await Create(turn, job, PodType.ExitHandler); break;
+                default: await Execute(turn, job, decision); return;
             }
         }
     }
 
-    /// <summary>A pod with what is remembered of it; null: not held.</summary>
+    /// <summary>A pod with what is remembered of it; null: not cached.</summary>
     PodView ViewOf(Key key, Pod? pod)
     {
         var known = cache.ProgressOf(key);
@@ -533,86 +321,150 @@ sealed partial class Operator
         };
     }
 
+    // ----- reads
+
+    /// <summary>A live GET of the job, with its spec; null where it is gone or could not be read.</summary>
+    async Task<(Reply Reply, Job? Job)> ReadJob(Key key, CancellationToken stop)
+    {
+        var (reply, found, before) = await cluster.Get(key, stop);
+        if (found is not Job answer) return (reply, null);
+        if (!await cluster.Take(answer, before, reply, stop)) return (Reply.Failed("its versions went back"), null);
+        // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
+        return cache.Get(key) is not Job held ? (Reply.Failed("it was told to be gone meanwhile"), null)
+            : (reply, held.ResourceVersion == answer.ResourceVersion ? answer with { ReadAt = reply.SentAt } : held);
+    }
+
+    /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be read.</summary>
+    async Task<PodView?> ReadPod(Turn turn, Job? job, string name)
+    {
+        var (key, of) = (turn.Key, new Key(turn.Key.Namespace, name, Resources.Pods));
+        var (reply, found, before) = await cluster.Get(of, turn.Stop);
+        if (reply.Outcome == Outcome.NotFound) // D2: one that has come since was not asked for
+            return cache.Get(of) is Pod newer ? ViewOf(key, newer)
+                : ViewOf(key, null) with { Presence = Presence.Absent };
+        if (found is not Pod pod) { Retry(turn, job, reply); return null; }
+        if (pod.JobName.Length == 0 && pod.JobUid == cache.Get(key)?.Uid) pod = pod with { JobName = key.Name };
+        // Of one without labels the watch would never tell the end; a stray is asked for each time.
+        if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
+            await cluster.Take(pod, before, reply, turn.Stop);
+        else cluster.Remove(before, reply);
+        if (cache.Get(of)?.Uid != pod.Uid) pod = RememberUncached(key, pod);
+        return ViewOf(key, (Pod)pod.Merge(cache.Get(of), null)) with { ReadAt = reply.SentAt };
+    }
+
+    /// <summary>
+    /// What the cache would remember of a pod that it does not keep: one without labels, or one that needed nothing when
+    /// it was told, before its OMJob was. Returns it with that.
+    /// </summary>
+    Pod RememberUncached(Key key, Pod pod)
+    {
+        RememberStopped(key, pod);
+        var known = cache.Remember(key, p => p with
+        {
+            OverSeen = pod.OverSeen is not { } seen ? p.OverSeen
+                : p.OverSeen is { } before && before.Pod == pod.Uid ? before : (pod.Uid, seen),
+            Relabelled = p.AskAgain is null ? p.Relabelled : p.Relabelled + 1,
+            AskAgain = p.AskAgain is null ? null
+                : Now + backoff.After(p.Relabelled - 2, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
+        });
+        return pod.OverSeen is null ? pod : pod with { OverSeen = known.OverSeen?.At };
+    }
+
+    /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
+    async Task<PodView?> AskNamespace(Turn turn, Job job, PodView exit)
+    {
+        var reply = await cluster.Call(PodTemplate.Creation(job, PodType.ExitHandler, "&dryRun=All"), turn.Stop);
+        var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
+        cache.Remember(turn.Key, job.Uid, p => p with { NamespaceAsked = asked });
+        if (!asked) Retry(turn, job, reply);
+        return !asked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
+    }
+
     // ----- actions
 
-    /// <summary>Does what was decided, one request, and takes its answer.</summary>
-    async Task Execute(Key key, Job? job, Decision decision, CancellationToken stop)
+    /// <summary>Executes what was decided, one request, and takes its answer.</summary>
+    async Task Execute(Turn turn, Job? job, Decision decision)
     {
-        var pod = decision.Pod!;
+        var (pod, stop) = (decision.Pod!, turn.Stop);
         switch (decision.Act)
         {
             case Act.AddFinalizer:
                 var more = job!.Finalizers.Append(Job.Finalizer);
-                await TakeJob(key, job, await PatchFinalizers(job, more, stop), stop);
+                await Take(turn, job, await PatchFinalizers(job, more, stop));
                 break;
             case Act.DropFinalizer:
                 var less = job!.Finalizers.Where(f => f != decision.Why);
-                await TakeJob(key, job, await PatchFinalizers(job, less, stop), stop);
+                await Take(turn, job, await PatchFinalizers(job, less, stop));
                 break;
-            case Act.WriteStatus: await WriteStatus(key, job!, decision, stop); break;
-            case Act.Block: await Block(key, job!, PodType.Main, new(0, []) { Fault = decision.Why }, stop); break;
-            case Act.DeleteJob: await DeleteJob(key, job!, job!.ResourceVersion, "its TTL is over", stop); break;
-            case Act.ReleasePod: await TakePod(key, job, pod, await ReleasePod(pod, stop), stop); break;
-            case Act.RestoreLabels: await RestoreLabels(key, job!, pod, stop); break;
+            case Act.WriteStatus: await WriteStatus(turn, job!, decision); break;
+            case Act.Block: await Block(turn, job!, PodType.Main, Reply.Failed(decision.Why)); break;
+            case Act.DeleteJob: await DeleteJob(turn, job!, job!.ResourceVersion, "its TTL is over", job.Uid); break;
+            case Act.ReleasePod: await TakePod(turn, job, pod, await ReleasePod(pod, stop)); break;
+            case Act.RestoreLabels: await RestoreLabels(turn, job!, pod); break;
             case Act.DeletePod:
-                Log(key, $"Deleting {pod.Name}: {decision.Why}");
+                Log(turn.Key, $"Deleting {pod.Name}: {decision.Why}");
                 var delete = new Request(HttpMethod.Delete, pod.Key.Path, Bodies.Delete(pod.Uid, null));
-                await TakePod(key, job, pod, await Call(delete, stop), stop);
+                await TakePod(turn, job, pod, await cluster.Call(delete, stop));
                 break;
         }
     }
 
     /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
-    async Task<PodView?> Create(Key key, Job job, PodType type, CancellationToken stop)
+    async Task<PodView?> Create(Turn turn, Job job, PodType type)
     {
-        var (main, name) = (type == PodType.Main, type == PodType.Main ? PodTemplate.MainName(job) : PodTemplate.ExitName(job));
-        // D1: it may come to pass whatever the answer, and be over before a watch tells: the next one asks again.
-        cache.Mark(job, held => held with { SeenLive = null });
+        var (key, main) = (turn.Key, type == PodType.Main);
+        var name = main ? PodTemplate.MainName(job) : PodTemplate.ExitName(job);
+        cache.Unread(job); // D1: it may come to pass whatever the answer, and be over before a watch tells
         var sent = time.GetTimestamp();
-        var reply = await Call(PodTemplate.Creation(job, type), stop);
-        if (reply.Outcome != Outcome.Invalid)
+        var reply = await cluster.Call(PodTemplate.Creation(job, type), turn.Stop);
+        var invalid = reply.IsInvalid(Resources.Pods);
+        if (!invalid)
             cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
         {
-            case Outcome.Ok:
-                var (known, pod) = (cache.ProgressOf(key), reply.Read(Json.Default.PodObject)?.ToPod(Now));
-                cache.Remember(key, job.Uid, p => p with
-                {
-                    Refusals = 0,
-                    Failures = 0,
-                    Invalid = null,
-                    MainOver = main ? p.MainOver : 0,
-                });
-                Log(key, $"Created {name}");
-                Record(job, main
-                    ? new("MainPodCreated", $"Created main pod {name}")
-                    : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
-                if (!main && known.MainOver != 0)
-                    metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
-                if (pod is { LostLabels: false }) await Take(pod, null, reply, stop);
-                return pod is null ? null : ViewOf(key, pod);
+            case Outcome.Ok: return await Created(turn, job, type, name, reply);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
-                var found = await AskPod(key, job, name, stop);
+                var found = await ReadPod(turn, job, name);
                 if (found is not { Presence: Presence.Absent }) return found;
-                await Block(key, job, type, reply, stop); // not there after all: a quota's conflict
+                await Block(turn, job, type, reply); // not there after all: a quota's conflict
                 return null;
-            case Outcome.Invalid when !IsInvalidForGood(key, job, name, main, sent): goto default;
+            case Outcome.Invalid when !invalid || !IsInvalidForGood(key, job, name, main, sent): goto default;
             case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
-                var there = await AskPod(key, job, name, stop);
+                var there = await ReadPod(turn, job, name);
                 return there is { Presence: Presence.Absent } ? PodView.Refused(Redacted(reply, job)) : there;
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
-                Retry(key, job, reply);
+                Retry(turn, job, reply);
                 return null;
             default:
-                await Block(key, job, type, reply, stop);
+                await Block(turn, job, type, reply);
                 return null;
         }
     }
 
+    async Task<PodView?> Created(Turn turn, Job job, PodType type, string name, Reply reply)
+    {
+        var (key, main, known) = (turn.Key, type == PodType.Main, cache.ProgressOf(turn.Key));
+        cache.Remember(key, job.Uid, p => p with
+        {
+            Refusals = 0,
+            Failures = 0,
+            Invalid = null,
+            MainOver = main ? p.MainOver : 0,
+        });
+        Log(key, $"Created {name}");
+        Record(job, main ? new("MainPodCreated", $"Created main pod {name}")
+            : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
+        if (!main && known.MainOver != 0)
+            metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
+        var pod = cluster.Parse(reply, Resources.Pods) as Pod;
+        if (pod is { LostLabels: false }) await cluster.Take(pod, null, reply, turn.Stop);
+        return pod is null ? null : ViewOf(key, pod);
+    }
+
     /// <summary>
-    /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given up
-    /// once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. What
+    /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given
+    /// up once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. What
     /// counts is the time from an answer to when the next try was sent (timestamp): no request's own.
     /// </summary>
     bool IsInvalidForGood(Key key, Job job, string name, bool main, long sent)
@@ -629,15 +481,15 @@ sealed partial class Operator
     }
 
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
-    async Task Block(Key key, Job job, PodType type, Reply refusal, CancellationToken stop)
+    async Task Block(Turn turn, Job job, PodType type, Reply refusal)
     {
         var main = type == PodType.Main;
         var what = main ? "Main pod " : PodTemplate.Number(job) == 1 ? "exit handler "
             : $"{JobStatus.AttemptWord}{PodTemplate.Ran(job) + 1} "; // H9: the message has to tell
         var text = Text.Truncate($"{what}{JobStatus.IsBlocked}{Redacted(refusal, job)}");
-        var refusals = cache.ProgressOf(key).Refusals + 1;
-        var delay = Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
-        cache.Remember(key, job.Uid, p => p with // it is blocked, and counted as that
+        var refusals = cache.ProgressOf(turn.Key).Refusals + 1;
+        var delay = backoff.Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
+        cache.Remember(turn.Key, job.Uid, p => p with // it is blocked, and counted as that
         { Refusals = refusals, RetryAt = Now + delay, Due = null });
         if (int.IsPow2(refusals)) // H2: told at the 1st, 2nd, 4th, 8th … time only
         {
@@ -648,18 +500,18 @@ sealed partial class Operator
         if (job.Status.Message != message)
         {
             var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
-            await WriteStatus(key, job, said, stop);
+            await WriteStatus(turn, job, said);
         }
-        queue.Add(key); // to wait for that, or for what is due before
+        turn.Requeue(); // to wait for that, or for what is due before
     }
 
     /// <summary>D3, H1: gives a pod its labels back; where they do not stay it is asked for from time to time.</summary>
-    async Task RestoreLabels(Key key, Job job, Pod pod, CancellationToken stop)
+    async Task RestoreLabels(Turn turn, Job job, Pod pod)
     {
         const int most = 3; // times; whoever takes them again and again will go on
-        var body = PodTemplate.LabelPatch(job, pod);
-        var reply = await Call(new(HttpMethod.Patch, pod.Key.Path, body, MediaTypes.Merge), stop);
-        var lost = reply.Ok && reply.Read(Json.Default.PodObject)?.ToPod(Now) is { LostLabels: true };
+        var (key, patch) = (turn.Key, PodTemplate.LabelPatch(job, pod));
+        var reply = await cluster.Call(new(HttpMethod.Patch, pod.Key.Path, patch, MediaTypes.Merge), turn.Stop);
+        var lost = cluster.Parse(reply, Resources.Pods) is Pod { LostLabels: true };
         var before = cache.ProgressOf(key).Relabelled;
         var after = cache.Remember(key, job.Uid, p => p with
         {
@@ -672,18 +524,18 @@ sealed partial class Operator
             log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, text);
             Record(job, new("PodLabelsRemoved", text, Warning: true));
         }
-        await TakePod(key, job, pod, reply, stop);
+        await TakePod(turn, job, pod, reply);
     }
 
-    async Task WriteStatus(Key key, Job job, Decision decision, CancellationToken stop)
+    async Task WriteStatus(Turn turn, Job job, Decision decision)
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
-        var path = job.Key.Path + "/status";
-        var patch = new Request(HttpMethod.Patch, path, Bodies.Status(job, decision.Status, Now), MediaTypes.Merge);
+        var body = Bodies.Status(job, decision.Status, Now);
+        var patch = new Request(HttpMethod.Patch, job.Key.Path + "/status", body, MediaTypes.Merge);
         var seen = time.GetTimestamp();
-        if (!await TakeJob(key, job, await Call(patch, stop), stop)) return;
+        if (!await Take(turn, job, await cluster.Call(patch, turn.Stop))) return;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
-            cache.Remember(key, job.Uid, p => p with { MainOver = seen });
+            cache.Remember(turn.Key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
@@ -692,275 +544,111 @@ sealed partial class Operator
         if (from != to && to.IsFinished())
             metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
-        if (decision.Event is { } fact) Record(job, fact);
+        if (decision.Event is { } told) Record(job, told);
     }
 
     /// <summary>
     /// Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is the one
     /// which decided it: the job's, or its CronOMJob's, whose UID goes along.
     /// </summary>
-    async Task DeleteJob(Key key, Job job, string? version, string why, CancellationToken stop, string? uid = null)
+    async Task DeleteJob(Turn turn, Job job, string? version, string why, string uid)
     {
         var now = time.GetTimestamp();
         long slot;
         lock (gate)
         {
-            slot = cache.ProgressOf(key).DeleteSlot;
+            slot = cache.ProgressOf(turn.Key).DeleteSlot;
             if (slot == 0) nextDelete = (slot = Math.Max(now, nextDelete)) + time.TimestampFrequency / 50;
         }
-        cache.Remember(key, uid ?? job.Uid, p => p with { DeleteSlot = slot > now ? slot : 0 });
-        if (slot > now) { queue.AddAfter(key, time.GetElapsedTime(now, slot)); return; }
+        cache.Remember(turn.Key, uid, p => p with { DeleteSlot = slot > now ? slot : 0 });
+        if (slot > now) { turn.Requeue(time.GetElapsedTime(now, slot)); return; }
         Log(job.Key, $"Deleting the OMJob: {why}");
-        var body = Bodies.Delete(job.Uid, version);
-        var reply = await Call(new(HttpMethod.Delete, job.Key.Path, body), stop);
-        if (await TakeJob(key, job, reply, stop) && reply.Read(Json.Default.JobObject)?.ToJob() is null)
-            Remove(job, reply); // answered with a Status: it is gone, whether a watch will tell or not
+        var delete = new Request(HttpMethod.Delete, job.Key.Path, Bodies.Delete(job.Uid, version));
+        var reply = await cluster.Call(delete, turn.Stop);
+        if (await Take(turn, job, reply) && cluster.Parse(reply, Resources.OMJobs) is null)
+            cluster.Remove(job, reply); // answered with a Status: it is gone, whether a watch will tell or not
     }
 
-    Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, job.Key.Path, Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
+    Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) => cluster.Call(
+        new(HttpMethod.Patch, job.Key.Path, Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
 
-    Task<Reply> ReleasePod(Pod pod, CancellationToken stop) =>
-        Call(new(HttpMethod.Patch, pod.Key.Path, Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
+    Task<Reply> ReleasePod(Pod pod, CancellationToken stop) => cluster.Call(
+        new(HttpMethod.Patch, pod.Key.Path, Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
 
-    /// <summary>
-    /// Takes an object that the API server answered with. Before: what was held when the request was sent. An answer that
-    /// is older cannot be, nor one about what was not there that is no newer than what a watch had told by then, nor a
-    /// write that is no newer, unless the versions went back: then it is not taken.
-    /// </summary>
-    async Task<bool> Take(CachedObject answer, CachedObject? before, Reply reply, CancellationToken stop)
-    {
-        var watch = Reflectors.FindIndex(w => w.Resource == answer.Key.Resource && w.Covers(answer.Namespace));
-        var old = before is not null && Versions.IsNewer(before.ResourceVersion, answer.ResourceVersion);
-        var changes = before is null || (reply.Wrote && answer.ResourceVersion != before.ResourceVersion);
-        var early = changes && watch >= 0 && reply.Told?[watch] is { } told && !Versions.IsNewer(answer.ResourceVersion, told)
-            ? told : null;
-        if ((old && await IsSetBack(before!, stop))
-            || (early is not null && await IsSetBack(Reflectors[watch], early, stop)))
-        {
-            DropCache();
-            return false;
-        }
-        lock (gate)
-        {
-            if (epoch != reply.Epoch) return false;
-            if (watch >= 0) Reflectors[watch].Advance(answer.ResourceVersion);
-            // It is there, and its deletion would be told later than anything so far: then it has been overlooked.
-            var isThere = early is not null && answer is not Pod { LostLabels: true, JobName: "" }
-                && Reflectors[watch].Version is { } now && !Versions.IsNewer(now, early);
-            cache.Upsert(answer, live: reply.Asked, isThere: isThere);
-            return true;
-        }
-    }
+    // ----- answers
 
-    /// <summary>An answer says that it is gone. One from before the cache was dropped does not.</summary>
-    void Remove(CachedObject? gone, Reply reply)
-    {
-        lock (gate) if (epoch == reply.Epoch && gone is not null) cache.Remove(gone);
-    }
-
-    /// <summary>Takes the answer of a write to a job. True where it was done.</summary>
-    async Task<bool> TakeJob(Key key, Job job, Reply reply, CancellationToken stop)
+    /// <summary>Takes the answer of a write to an OMJob or a CronOMJob. True where it was done.</summary>
+    async Task<bool> Take(Turn turn, CachedObject written, Reply reply)
     {
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                cache.Remember(key, cache.Get(key)?.Uid, p => p with { Failures = 0 });
-                if (reply.Read(Json.Default.JobObject)?.ToJob() is { } answer) await Take(answer, job, reply, stop);
+                cache.Remember(turn.Key, p => p with { Failures = 0 });
+                if (cluster.Parse(reply, written.Key.Resource!) is { } answer)
+                    await cluster.Take(answer, written, reply, turn.Stop);
                 return true;
-            case Outcome.NotFound: Remove(job, reply); break;
+            case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
-                cache.Mark(job, held => held.ResourceVersion == job.ResourceVersion ? held with { Stale = true } : held);
-                if (job.IsLetGo) await AskJob(job.Key, stop);
-                var failures = cache.ProgressOf(key).Failures;
-                cache.Remember(key, cache.Get(key)?.Uid, p => p with { Failures = failures + 1 });
-                if (failures == 0) queue.Add(key);
-                else queue.AddAfter(key, Pause(failures, null));
+                var (read, live, before) = await cluster.Get(written.Key, turn.Stop);
+                if (live is not null) await cluster.Take(live, before, read, turn.Stop);
+                var failures = cache.Remember(turn.Key, p => p with { Failures = p.Failures + 1 }).Failures;
+                turn.Requeue(failures == 1 ? default : backoff.Pause(failures - 1, null));
                 break;
-            default: Retry(key, job, reply); break;
+            default: Retry(turn, written as Job, reply); break;
         }
         return false;
     }
 
     /// <summary>Takes the answer of a write to a pod: the pod, or that it is gone.</summary>
-    async Task TakePod(Key key, Job? job, Pod pod, Reply reply, CancellationToken stop)
+    async Task TakePod(Turn turn, Job? job, Pod pod, Reply reply)
     {
-        var answer = reply.Ok ? reply.Read(Json.Default.PodObject)?.ToPod(Now) : null;
-        if (answer?.Uid == pod.Uid) RememberStopped(key, answer);
-        if (answer?.Uid == pod.Uid && !answer.LostLabels) await Take(answer, pod, reply, stop);
+        var answer = cluster.Parse(reply, Resources.Pods) as Pod;
+        if (answer?.Uid == pod.Uid) RememberStopped(turn.Key, answer);
+        if (answer?.Uid == pod.Uid && !answer.LostLabels) await cluster.Take(answer, pod, reply, turn.Stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)
         {
-            Remove(pod, reply); // W8: no watch would
-            queue.Add(key);
+            cluster.Remove(pod, reply); // W8: no watch would
+            turn.Requeue();
         }
-        else Retry(key, job, reply); // a Conflict is another UID by that name: the watch tells
+        else Retry(turn, job, reply); // a Conflict is another UID by that name: the watch tells
     }
 
-    /// <summary>A live GET of the job, with its spec; null where it is gone or could not be asked.</summary>
-    async Task<(Reply Reply, Job? Job)> AskJob(Key key, CancellationToken stop)
+    /// <summary>Tries again after a request that failed. Job: whose spec has what must not be said, if it is kept.</summary>
+    void Retry(Turn turn, Job? job, Reply reply)
     {
-        var before = cache.Get(key);
-        var reply = await Call(new(HttpMethod.Get, key.Path), stop);
-        // What was so before the cache was dropped need not be so any more.
-        if (reply.Epoch != epoch) return (new(0, []) { Fault = "its versions went back" }, null);
-        if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
-        if (!reply.Ok) return (reply, null);
-        if (reply.Read(Json.Default.JobObject)?.ToJob() is not { } answer) // that is not to say that it is gone
-            return (new(0, []) { Fault = "the OMJob cannot be read" }, null);
-        if (!await Take(answer, before, reply, stop)) return (new(0, []) { Fault = "its versions went back" }, null);
-        // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
-        return cache.Get(key) is not Job held ? (new(0, []) { Fault = "it was told to be gone meanwhile" }, null)
-            : (reply, held.ResourceVersion == answer.ResourceVersion ? answer with { SeenLive = reply.Asked } : held);
-    }
-
-    /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be asked.</summary>
-    async Task<PodView?> AskPod(Key key, Job? job, string name, CancellationToken stop)
-    {
-        var of = new Key(key.Namespace, name, Resources.Pods);
-        var before = cache.Get(of);
-        var reply = await Call(new(HttpMethod.Get, of.Path), stop);
-        if (reply.Epoch != epoch) return null; // the cache was dropped: once all is listed again this key comes again
-        if (reply.Outcome == Outcome.NotFound)
-        {
-            Remove(before, reply);
-            // D2: one that has come since was not asked for.
-            return cache.Get(of) is Pod newer ? ViewOf(key, newer) : ViewOf(key, null) with { Presence = Presence.Absent };
-        }
-        if (!reply.Ok || reply.Read(Json.Default.PodObject)?.ToPod(Now) is not { } pod)
-        {
-            Retry(key, job, reply);
-            return null;
-        }
-        if (pod.JobName.Length == 0 && pod.JobUid == cache.Get(key)?.Uid) pod = pod with { JobName = key.Name };
-        // Of one without labels the watch would never tell the end; a stray is asked for each time.
-        if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
-            await Take(pod, before, reply, stop);
-        else Remove(before, reply);
-        if (cache.Get(of)?.Uid != pod.Uid) pod = RememberUncached(key, pod);
-        return ViewOf(key, (Pod)pod.Merge(cache.Get(of), null)) with { Asked = reply.Asked };
-    }
-
-    /// <summary>
-    /// What the cache would remember of a pod that it does not hold: one without labels, or one that needed nothing when
-    /// it was told, before its OMJob was. Returns it with that.
-    /// </summary>
-    Pod RememberUncached(Key key, Pod pod)
-    {
-        RememberStopped(key, pod);
-        var known = cache.Remember(key, cache.Get(key)?.Uid, p => p with
-        {
-            OverSeen = pod.OverSeen is not { } seen ? p.OverSeen
-                : p.OverSeen is { } before && before.Pod == pod.Uid ? before : (pod.Uid, seen),
-            Relabelled = p.AskAgain is null ? p.Relabelled : p.Relabelled + 1,
-            AskAgain = p.AskAgain is null ? null
-                : Now + Backoff(p.Relabelled - 2, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(30)),
-        });
-        return pod.OverSeen is null ? pod : pod with { OverSeen = known.OverSeen?.At };
-    }
-
-    /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
-    async Task<PodView?> AskNamespace(Key key, Job job, PodView exit, CancellationToken stop)
-    {
-        var probe = PodTemplate.Creation(job, PodType.ExitHandler, "&dryRun=All");
-        var reply = await Call(probe, stop);
-        var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
-        cache.Remember(key, job.Uid, p => p with { NamespaceAsked = asked });
-        if (!asked) Retry(key, job, reply);
-        return !asked ? null : reply.Outcome == Outcome.NamespaceGoing ? PodView.NamespaceGoing : exit;
-    }
-
-    /// <summary>Tries again after a request that failed. Job: whose spec holds what must not be said, if it is held.</summary>
-    void Retry(Key key, Job? job, Reply reply)
-    {
-        var owner = cache.Get(key);
+        var (key, owner) = (turn.Key, cache.Get(turn.Key));
         var failures = cache.Remember(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
         if (int.IsPow2(failures))
             log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, Redacted(reply, job));
         // What it is too large for it will always be: whoever made it can make it smaller.
         if (failures == 1 && reply.Outcome == Outcome.Impossible && owner is Job about)
             Record(about, new("OMJobRefused", $"The OMJob cannot be written: {Redacted(reply, job)}", Warning: true));
-        TryAgain(key, Pause(failures, reply.RetryAfter));
+        turn.Retry(backoff.Pause(failures, reply.RetryAfter));
     }
 
     /// <summary>
-    /// The API server's words without what the OMJob's env holds; where no spec is held to compare them with, none that
+    /// The API server's words without what the OMJob's env holds; where no spec is kept to compare them with, none that
     /// may come from an object.
     /// </summary>
     static string Redacted(Reply reply, Job? job) =>
         reply.Fault is null && job is not { IsWhole: true, Spec.Length: > 0 } ? reply.Brief
             : Secrets.Redact(reply.Message, job);
 
-    void TryAgain(Key key, TimeSpan delay)
-    {
-        lock (gate) failed.Add(key);
-        metrics.Count(Metrics.Retries, queue.Label);
-        queue.AddAfter(key, delay);
-    }
-
-    /// <summary>A backoff of up to 30 s, or what the API server asks for where that is longer: then 1 to 60 s.</summary>
-    TimeSpan Pause(int failures, TimeSpan? asked, TimeSpan? first = null)
-    {
-        var backoff = Backoff(failures, first ?? TimeSpan.FromMilliseconds(200), TimeSpan.FromSeconds(30));
-        return asked is not { } wanted ? backoff : TimeSpan.FromSeconds(
-            Math.Clamp(Math.Max(wanted.TotalSeconds, backoff.TotalSeconds), 1, 60));
-    }
-
-    /// <summary>Doubling from <paramref name="first"/> to <paramref name="most"/>, the last fifth at random.</summary>
-    TimeSpan Backoff(int failures, TimeSpan first, TimeSpan most) =>
-        TimeSpan.FromTicks(Math.Min(most.Ticks, first.Ticks << Math.Clamp(failures - 1, 0, 20)))
-            * (0.8 + 0.2 * random.NextDouble());
-
-    async Task<Reply> Call(Request request, CancellationToken stop)
-    {
-        var sent = time.GetTimestamp();
-        var begun = epoch;
-        var told = request.OnLine is null ? Reflectors.Select(watch => watch.Newest).ToArray() : null;
-        var reply = await send(request, stop);
-        var took = time.GetElapsedTime(sent);
-        LastCode = reply.Code;
-        if (reply.Code is not (0 or 401 or >= 500)) Answered = time.GetTimestamp();
-        // Who waits for a time of day waits for another span now; so after the machine slept.
-        if (reply.Date is { } date && clock.Adjust(date, took)) queue.WakeAll();
-        reply = reply with
-        {
-            Epoch = begun,
-            Told = told,
-            Wrote = request.Method != HttpMethod.Get,
-            Asked = Now - took, // we may have been frozen since: an answer is no younger than that
-        };
-        var code = reply.Code == 0 ? "<error>" : $"{reply.Code}"; // as client-go has it
-        metrics.Count(Metrics.Requests,
-            $"{Metrics.Label("code", code)},{Metrics.Label("method", request.Method.Method)}");
-        return reply;
-    }
+    // ----- what is told
 
     void Log(Key key, string what) => log.LogInformation("{Namespace}/{Name}: {What}", key.Namespace, key.Name, what);
 
-    /// <summary>
-    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
-    /// configuration again. A refusal is healthy, for a new process would hear the same.
-    /// </summary>
-    string? Unhealthy()
+    /// <summary>Puts an event on its way; one that says the same as the last raises its count.</summary>
+    void Record(CachedObject about, Event told, int count = 1)
     {
-        if (Reflectors.Exists(w => w.LastTurn != 0 && Age(w.LastTurn) > TimeSpan.FromMinutes(6)))
-            return "a watch has stopped turning";
-        return Age(Answered) <= TimeSpan.FromMinutes(10) ? null
-            : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
-                + (LastCode == 0 ? "none" : LastCode);
+        var now = Now;
+        var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
+        if (about is Job job) about = job.Short();
+        events.Record(cache.Remember(about.Key, about.Uid, p => p with
+        {
+            LastEvent = told.Following(p.LastEvent, count, now, name, about),
+        }).LastEvent!);
     }
-
-    /// <summary>Null while the caches are synced and the watches are fresh (W5).</summary>
-    string? Unready()
-    {
-        if (Reflectors.Count == 0) return "nothing is listed yet";
-        if (Reflectors.Find(w => !w.Listed && !w.Absent) is { } missing) return $"{missing} are not listed yet";
-        var needed = Reflectors.Where(w => !w.Absent);
-        return needed.Any(w => !w.Connected
-            && Age(w.Disconnected == 0 ? w.LastReceived : w.Disconnected) > TimeSpan.FromSeconds(15)
-            || Age(w.LastReceived) > TimeSpan.FromSeconds(210)) ? "a watch is silent" : null;
-    }
-
-    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 
     /// <summary>What is counted at the time when it is asked for.</summary>
     internal IEnumerable<(string Name, string Labels, double Value)> Gauges()
@@ -981,64 +669,10 @@ sealed partial class Operator
         gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "main"), main));
         gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "exit"), exit));
         gauges.Add((JobMetrics.Overdue, "", late));
-        foreach (var watch in Reflectors)
-            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", watch.Resource.Plural)},"
-                + Metrics.Label("watched_namespace", watch.Namespace), watch.LastEvent));
+        foreach (var reflector in cluster.Reflectors)
+            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", reflector.Resource.Plural)},"
+                + Metrics.Label("watched_namespace", reflector.Namespace), reflector.LastEvent));
         return gauges;
-    }
-
-    // ----- events
-
-    /// <summary>
-    /// Puts an event on its way; it never holds up the protocol. A fact told again raises its count. Each namespace has
-    /// a queue of its own, as long as the room that is left: one where events are slow takes nobody else's.
-    /// </summary>
-    void Record(CachedObject about, Event fact, int count = 1)
-    {
-        var now = Now;
-        var name = $"{Names.Fit(about.Name, 230, "omjob")}.{now.Ticks:x}{random.Next(4096):x3}";
-        if (about is Job job) about = job.Short();
-        fact = cache.Remember(about.Key, about.Uid, p =>
-        {
-            var again = p.LastEvent is { } last && (last.Action, last.Message) == (fact.Action, fact.Message) ? last : null;
-            var told = again ?? fact with { First = now, Name = name, About = about };
-            return p with { LastEvent = told with { Count = count, Last = now } };
-        }).LastEvent!;
-        lock (gate)
-        {
-            if (!events.TryGetValue(about.Namespace, out var mine)) events[about.Namespace] = mine = [];
-            var room = mine.Count < 20_000 - pending;
-            if (room) { mine.Enqueue(fact); pending++; }
-            else log.LogWarning("{Namespace}/{Name}: too many events, one was dropped", about.Namespace, about.Name);
-        }
-        senders.Add(new(about.Namespace, ""));
-    }
-
-    /// <summary>Writes the next event of a namespace.</summary>
-    async Task WriteEvent(Key ns, CancellationToken stop)
-    {
-        Event? fact;
-        lock (gate) if (!events.TryGetValue(ns.Namespace, out var mine) || !mine.TryPeek(out fact)) return;
-        var (about, path) = (fact.About!, $"/api/v1/namespaces/{ns.Namespace}/events");
-        var reply = fact.Last == fact.First ? null : await Call(
-            new(HttpMethod.Patch, $"{path}/{fact.Name}", Bodies.EventCount(fact), MediaTypes.Merge), stop);
-        if (reply is null or { Outcome: Outcome.NotFound })
-            reply = await Call(new(HttpMethod.Post, path, Bodies.Event(fact, about)), stop);
-        if (!reply.Ok && reply.Outcome is not (Outcome.Exists or Outcome.NamespaceGoing))
-            log.LogWarning("{Namespace}/{Name}: no event {Action}: {Words}",
-                about.Namespace, about.Name, fact.Action, reply.Brief);
-        lock (gate)
-        {
-            events[ns.Namespace].Dequeue();
-            if (events[ns.Namespace].Count == 0) events.Remove(ns.Namespace);
-            else senders.Add(ns);
-            if (--pending == 0) written?.TrySetResult();
-        }
-    }
-
-    Task EventsWritten()
-    {
-        lock (gate) return pending == 0 ? Task.CompletedTask : (written = new()).Task;
     }
 }
 
@@ -1071,7 +705,7 @@ sealed record PodView(Pod? Pod)
     /// <summary>The API server's words, where it says that the pod can never be.</summary>
     public string Message { get; init; } = "";
     /// <summary>When it was asked for, its OMJob being as it is (server's time); null: a watch told it.</summary>
-    public DateTimeOffset? Asked { get; init; }
+    public DateTimeOffset? ReadAt { get; init; }
     /// <summary>Not to be created before then.</summary>
     public DateTimeOffset RetryAt { get; init; }
     /// <summary>When to ask for it again, where its labels do not stay and so no watch tells of it.</summary>
@@ -1102,24 +736,23 @@ static class Protocol
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
 
     /// <summary>A job's next step, given what is known of the main pod and the exit pod named in its status.</summary>
-    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
+    public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines deadlines)
     {
-        if (job.Stale) return new(Act.AskJob);
         var going = main.Presence == Presence.NamespaceGoing || exit.Presence == Presence.NamespaceGoing;
-        if (going && !job.Status.Phase.IsFinished()) return WhenNamespaceGoes(job, main, now, clocks); // G10
+        if (going && !job.Status.Phase.IsFinished()) return WhenNamespaceGoes(job, main, now, deadlines); // G10
         return job.Status.Phase switch
         {
             Phase.Pending => WhenPending(job, main, now),
-            Phase.Running => WhenRunning(job, main, now, clocks),
-            Phase.ExitHandlerRunning => WhenExitHandlerRunning(job, main, exit, now, clocks),
-            Phase.Succeeded or Phase.Failed => WhenFinished(job, main, exit, now, clocks),
+            Phase.Running => WhenRunning(job, main, now, deadlines),
+            Phase.ExitHandlerRunning => WhenExitHandlerRunning(job, main, exit, now, deadlines),
+            Phase.Succeeded or Phase.Failed => WhenFinished(job, main, exit, now, deadlines),
             _ => WhenUnknown(job, main, now),
         };
     }
 
-    static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Deadlines clocks)
+    static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Deadlines deadlines)
     {
-        var end = job.Status.Phase == Phase.Running ? Ended(main, now, clocks) : null;
+        var end = job.Status.Phase == Phase.Running ? Ended(main, now, deadlines) : null;
         var status = end is null ? job.Status : Recorded(job, main, end);
         return Finish(now, false, status, "exit handler cannot run: the namespace is being deleted");
     }
@@ -1148,40 +781,40 @@ static class Protocol
         }, null),
     };
 
-    static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Deadlines clocks)
+    static Decision WhenRunning(Job job, PodView main, DateTimeOffset now, Deadlines deadlines)
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer); // adopted from another operator
         if (main.Presence == Presence.Unknown) return new(Act.AskMain);
         if (job is { Deleting: true, HasExitSpec: true, NamespaceAsked: false }) return new(Act.AskNamespace);
         if (main.Pod is { } other && !other.BelongsTo(job)) // D2: name taken, so ours is gone; or was, before ours
         {
-            if (!IsFresh(main.Asked, now)) return new(Act.AskMain);
+            if (!IsFresh(main.ReadAt, now)) return new(Act.AskMain);
             main = PodView.Absent;
         }
-        if (Ended(main, now, clocks) is { } end)
-            return end.ByClock && !IsFresh(main.Asked, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
+        if (Ended(main, now, deadlines) is { } end)
+            return end.ByClock && !IsFresh(main.ReadAt, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels && main.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
         if (now >= main.AskAgain) return new(Act.AskMain);
-        if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(EndsBy(pod, clocks), main.AskAgain) };
+        if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(EndsBy(pod, deadlines), main.AskAgain) };
         if (job.Status.GivenUp is { } said) // it may be long ago that a watch told of the pod
-            return IsFresh(main.Asked, now) ? new(Act.DeletePod, said) { Pod = pod } : new(Act.AskMain);
+            return IsFresh(main.ReadAt, now) ? new(Act.DeletePod, said) { Pod = pod } : new(Act.AskMain);
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
         // G7: never started. G8: the kubelet stops it; this is for a kubelet that does not.
-        var start = pod.Started || clocks.StartDeadline == TimeSpan.Zero
-            ? (DateTimeOffset?)null : pod.Created + clocks.StartDeadline;
+        var start = pod.Started || deadlines.StartDeadline == TimeSpan.Zero
+            ? (DateTimeOffset?)null : pod.Created + deadlines.StartDeadline;
         var stop = pod.StartTime + pod.ActiveDeadline + pod.Grace + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
-        if ((now >= start || now >= stop) && !IsFresh(main.Asked, now)) return new(Act.AskMain);
+        if ((now >= start || now >= stop) && !IsFresh(main.ReadAt, now)) return new(Act.AskMain);
         if (now >= start)
-            return GiveUp(job, $"did not start within {Text.Duration(clocks.StartDeadline)}: {why}");
+            return GiveUp(job, $"did not start within {Text.Duration(deadlines.StartDeadline)}: {why}");
         if (now >= stop)
             return GiveUp(job, $"ran past its activeDeadlineSeconds of {pod.ActiveDeadline!.Value.TotalSeconds}");
-        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, clocks), main.AskAgain) };
+        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, deadlines), main.AskAgain) };
     }
 
     static Decision WhenExitHandlerRunning(
-        Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
+        Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines deadlines)
     {
         if (!job.HasFinalizer && !job.Deleting) return new(Act.AddFinalizer);
         if (!job.HasExitSpec) return Finish(now, true, job.Status, null);
@@ -1193,16 +826,16 @@ static class Protocol
         // G22: a drain waits for the main pod, but not for all attempts of its handler.
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
-        var letGo = drained?.DeletionTimestamp + clocks.LostPodSlack;
-        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, clocks) is not null);
+        var letGo = drained?.DeletionTimestamp + deadlines.LostPodSlack;
+        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, deadlines) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
-            : WhenHandlerIsDue(job, exit, now, clocks);
+            : WhenHandlerIsDue(job, exit, now, deadlines);
         return next with { Wake = Earliest(next.Wake, letGo) };
     }
 
-    static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Deadlines clocks)
+    static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Deadlines deadlines)
     {
         if (exit.Presence == Presence.Refused)
             return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Message}"); // G15
@@ -1212,36 +845,36 @@ static class Protocol
         {
             // One that came just now may come again, as often as a name is chosen.
             var patience = pod.Created + TimeSpan.FromSeconds((1 << Math.Min(PodTemplate.Number(job) - ran - 1, 5)) - 1);
-            return !IsFresh(exit.Asked, now) ? new(Act.AskExit)
+            return !IsFresh(exit.ReadAt, now) ? new(Act.AskExit)
                 : now < patience ? new(Act.Wait) { Wake = patience }
                 : NextAttempt(job, PodTemplate.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
         }
-        if (Ended(exit, now, clocks) is not { } end)
+        if (Ended(exit, now, deadlines) is not { } end)
         {
             if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
             if (now >= exit.AskAgain) return new(Act.AskExit);
-            var deadline = clocks.ExitHandlerDeadline == TimeSpan.Zero
-                ? (DateTimeOffset?)null : pod.Created + clocks.ExitHandlerDeadline;
+            var deadline = deadlines.ExitHandlerDeadline == TimeSpan.Zero
+                ? (DateTimeOffset?)null : pod.Created + deadlines.ExitHandlerDeadline;
             if (pod.Deleting || !(now >= deadline))
                 return new(Act.Wait)
                 {
-                    Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, clocks), exit.AskAgain),
+                    Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, deadlines), exit.AskAgain),
                 };
-            if (!IsFresh(exit.Asked, now)) return new(Act.AskExit);
+            if (!IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
-            return Failed(job, now, clocks, $"did not end within {Text.Duration(clocks.ExitHandlerDeadline)}{why}");
+            return Failed(job, now, deadlines, $"did not end within {Text.Duration(deadlines.ExitHandlerDeadline)}{why}");
         }
-        if (end.ByClock && !IsFresh(exit.Asked, now)) return new(Act.AskExit);
+        if (end.ByClock && !IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
         // A node's clock that is far ahead says nothing.
         var ended = pod.FinishedAt <= now + FirstBackoff ? pod.FinishedAt : pod.DeletionRequested ?? pod.Created;
         var again = ended + FirstBackoff * (1 << Math.Min(ran, 20));
-        return now < again && ran + 1 < Attempts(job, clocks)
+        return now < again && ran + 1 < Attempts(job, deadlines)
             ? new(Act.Wait) { Wake = again }
-            : Failed(job, now, clocks, end.Message); // G16, G17
+            : Failed(job, now, deadlines, end.Message); // G16, G17
     }
 
-    static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines clocks)
+    static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines deadlines)
     {
         if (main.Presence == Presence.Unknown && job.HasFinalizer && job.Status.MainPodName is not null)
             return new(Act.AskMain); // F1
@@ -1252,7 +885,7 @@ static class Protocol
         var expires = Earliest(job.Status.CompletionTime, now) + ttl;
         if (now >= expires) return new(Act.DeleteJob);
         // F4: what still runs in a pod of ours (a sidecar) is not waited for; the kubelet gets time for its last words.
-        var patience = job.Status.CompletionTime + clocks.LostPodSlack;
+        var patience = job.Status.CompletionTime + deadlines.LostPodSlack;
         var over = new[] { main.Pod, exit.Pod }
             .FirstOrDefault(p => p is { PhaseOver: false, Deleting: false } && p.BelongsTo(job));
         if (over is not null && now >= patience) return new(Act.DeletePod, "the job has finished") { Pod = over };
@@ -1286,18 +919,18 @@ static class Protocol
     // ----- the end of a pod
 
     /// <summary>How a pod ended, null while it has not (DESIGN: "over" is the first of these).</summary>
-    public static End? Ended(PodView view, DateTimeOffset now, Deadlines clocks)
+    public static End? Ended(PodView view, DateTimeOffset now, Deadlines deadlines)
     {
         if (view.Presence == Presence.Absent) return new(null, "was deleted before its end was seen");
         if (view.Pod is not { } pod) return null;
         if (pod.ExitCode is { } code) return Terminated(pod, code, view.Stopped);
         if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
-        if (now >= pod.OverSeen + pod.Grace + clocks.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
+        if (now >= pod.OverSeen + pod.Grace + deadlines.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
         if (pod is { Deleting: true, Scheduled: false })
             return new(null, $"was deleted before it started{Details(pod)}");
-        if (now > pod.DeletionTimestamp + clocks.LostPodSlack) // G6
+        if (now > pod.DeletionTimestamp + deadlines.LostPodSlack) // G6
             return new(null, "was lost: its node did not confirm its end within "
-                + $"{Text.Duration(clocks.LostPodSlack)}{Details(pod)}", true);
+                + $"{Text.Duration(deadlines.LostPodSlack)}{Details(pod)}", true);
         return null;
     }
 
@@ -1325,9 +958,9 @@ static class Protocol
     }
 
     /// <summary>When a clock alone can end the pod.</summary>
-    static DateTimeOffset? EndsBy(Pod pod, Deadlines clocks) => Earliest(
-        pod.OverSeen + pod.Grace + clocks.LostPodSlack,
-        pod.DeletionTimestamp + clocks.LostPodSlack + TimeSpan.FromMilliseconds(1));
+    static DateTimeOffset? EndsBy(Pod pod, Deadlines deadlines) => Earliest(
+        pod.OverSeen + pod.Grace + deadlines.LostPodSlack,
+        pod.DeletionTimestamp + deadlines.LostPodSlack + TimeSpan.FromMilliseconds(1));
 
     // ----- steps
 
@@ -1359,10 +992,10 @@ static class Protocol
     }
 
     /// <summary>The attempt whose name is in status has ended, and not well.</summary>
-    static Decision Failed(Job job, DateTimeOffset now, Deadlines clocks, string words)
+    static Decision Failed(Job job, DateTimeOffset now, Deadlines deadlines, string words)
     {
         var ran = PodTemplate.Ran(job) + 1;
-        return ran < Attempts(job, clocks)
+        return ran < Attempts(job, deadlines)
             ? NextAttempt(job, PodTemplate.Number(job) + 1, words, null)
             : Finish(now, false, job.Status, $"exit handler {words}"
                 + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
@@ -1405,7 +1038,7 @@ static class Protocol
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
-        : IsFresh(job.SeenLive, now) ? new(act)
+        : IsFresh(job.ReadAt, now) ? new(act)
         : new(Act.AskJob);
 
     /// <summary>What was asked for while the clock was ahead of what it is now is not (it moves by a second or two).</summary>
@@ -1414,14 +1047,14 @@ static class Protocol
 
     static Decision Foreign(Pod pod, PodView view, DateTimeOffset now) =>
         view.RetryAt > now ? new(Act.Wait) { Wake = view.RetryAt }
-        : IsFresh(view.Asked, now) ? new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's")
+        : IsFresh(view.ReadAt, now) ? new(Act.Block, $"a pod {pod.Name} exists that is not this OMJob's")
         : new(Act.AskMain);
 
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    static long Attempts(Job job, Deadlines clocks) =>
-        1 + (job.BackoffLimit ?? clocks.ExitHandlerRetries);
+    static long Attempts(Job job, Deadlines deadlines) =>
+        1 + (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
 
     public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
 }

@@ -37,9 +37,10 @@ enum Outcome
 sealed record Reply(int Code, byte[] Body)
 {
     public string? Fault { get; init; }
+    public static Reply Failed(string why) => new(0, []) { Fault = why };
     public DateTimeOffset? Date { get; init; }
     /// <summary>When the request was sent (server's time).</summary>
-    public DateTimeOffset Asked { get; init; }
+    public DateTimeOffset SentAt { get; init; }
     /// <summary>The newest version that each watch had told when the request was sent.</summary>
     public string?[]? Told { get; init; }
     public bool Wrote { get; init; }
@@ -53,7 +54,7 @@ sealed record Reply(int Code, byte[] Body)
     }
 
     public bool Ok => Code is >= 200 and < 300;
-    StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(Json.Default.StatusObject);
+    StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(ApiJson.Default.StatusObject);
 
     /// <summary>What the API server said, in one line.</summary>
     public string Message => Fault
@@ -100,6 +101,10 @@ sealed record Reply(int Code, byte[] Body)
             };
         }
     }
+
+    /// <summary>It is an object of that kind which is not valid.</summary>
+    public bool IsInvalid(Resource resource) =>
+        Outcome == Outcome.Invalid && Status?.Details?.Kind == resource.Kind;
 
     /// <summary>The body, or null where it cannot be read.</summary>
     public object? Read(JsonTypeInfo type)
@@ -219,7 +224,7 @@ sealed class ApiClient : IDisposable
         }
         finally { Leave(used); }
 
-        Reply Fault(string why) => new(0, []) { Fault = $"{request.Method} {used.Access.Server}: {why}" };
+        Reply Fault(string why) => Reply.Failed($"{request.Method} {used.Access.Server}: {why}");
     }
 
     async Task<Reply> Send(Session by, Request request, CancellationToken stop)

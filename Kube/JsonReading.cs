@@ -20,6 +20,8 @@ sealed class ApiTime : JsonConverter<DateTimeOffset>
 /// <summary>Reading JSON that may be anything: what is not there, or of another type, is nothing.</summary>
 static class JsonReading
 {
+    public const int MostDepth = 11_000;
+
     public static JsonElement Get(this JsonElement json, string name) =>
         json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) ? value : default;
     public static string? Text(this JsonElement json, string name) =>
@@ -61,7 +63,7 @@ static class JsonReading
     public static byte[] Bytes(this JsonObject json)
     {
         var buffer = new ArrayBufferWriter<byte>(1024);
-        using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = Json.MostDepth })) json.WriteTo(writer);
+        using (var writer = new Utf8JsonWriter(buffer, new() { MaxDepth = MostDepth })) json.WriteTo(writer);
         return buffer.WrittenSpan.ToArray();
     }
 }

@@ -26,22 +26,22 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
     protected abstract void Changed(CachedObject? before, CachedObject after);
 
     /// <summary>
-    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. Live:
+    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. ReadAt:
     /// when the request was sent that it answers; isThere: nothing that a watch has told came after the answer.
     /// </summary>
-    public void Upsert(CachedObject seen, bool deleted = false, DateTimeOffset? live = null, bool isThere = false)
+    public void Upsert(CachedObject seen, bool deleted = false, DateTimeOffset? readAt = null, bool isThere = false)
     {
         lock (Gate)
         {
             var held = Objects.GetValueOrDefault(seen.Key);
             // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
-            if ((held is Tombstone || (held is null && live is not null)) && !isThere && passed(seen)) return;
+            if ((held is Tombstone || (held is null && readAt is not null)) && !isThere && passed(seen)) return;
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
-            if (live is { } at && held?.ResourceVersion == seen.ResourceVersion)
-                Objects[seen.Key] = held = held.ReadAgain(at);
+            if (readAt is not null && held is not (null or Tombstone) && held.ResourceVersion == seen.ResourceVersion)
+                Objects[seen.Key] = held = held.Merge(held, readAt);
             if (held is not null && !Versions.IsNewer(seen.ResourceVersion, held.ResourceVersion)
                 && !(deleted && held is not Tombstone && seen.ResourceVersion == held.ResourceVersion)) return;
-            if (!deleted) Put(held, seen.Merge(held, live));
+            if (!deleted) Put(held, seen.Merge(held, readAt));
             else if (held is not null) Put(held, TombstoneOf(held, seen));
             else Changed(null, TombstoneOf(seen with { OwnerKey = OwnerOf(seen) }, seen)); // there is nothing to replace
         }
@@ -55,12 +55,12 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
                 Put(held, TombstoneOf(held, held));
     }
 
-    /// <summary>All objects that a list of that version should have had and had not are gone.</summary>
-    public void Prune(Reflector watch, HashSet<Key> listed, string version)
+    /// <summary>What a list of that version should have had and had not is gone.</summary>
+    public void Replace(Reflector reflector, HashSet<Key> listed, string version)
     {
         lock (Gate)
-            foreach (var held in Objects.Values.Where(h => h.Key.Resource == watch.Resource && h is not Tombstone
-                && watch.Covers(h.Namespace) && !listed.Contains(h.Key)
+            foreach (var held in Objects.Values.Where(h => h.Key.Resource == reflector.Resource && h is not Tombstone
+                && reflector.Covers(h.Namespace) && !listed.Contains(h.Key)
                 && !Versions.IsNewer(h.ResourceVersion, version)).ToArray())
                 Put(held, TombstoneOf(held, held));
     }

@@ -1,5 +1,7 @@
 // Objects of any kind, as the API server sends them and as the cache keeps them.
 
+using System.Text.Json;
+using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 
 namespace OMJobs;
@@ -37,10 +39,10 @@ abstract record CachedObject
     public Key? OwnerKey { get; init; }
     /// <summary>The state itself says that it is gone, as the answer to a write that took its last finalizer.</summary>
     public virtual bool IsGone => false;
-    /// <summary>This state, with what we remember of an earlier one and when the API server answered with it.</summary>
-    public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? live) => this;
-    /// <summary>This state, which the API server has just answered with again.</summary>
-    public virtual CachedObject ReadAgain(DateTimeOffset live) => this;
+    /// <summary>A watch tells what becomes of it.</summary>
+    public virtual bool IsWatched => true;
+    /// <summary>This state, with what is remembered of an earlier one. ReadAt: when it was asked for; null: a watch told it.</summary>
+    public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) => this;
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>
@@ -56,8 +58,8 @@ static class Tombstones
 interface IApiObject
 {
     ObjectMeta? Metadata { get; }
-    /// <summary>What we hold of it; null where it is no whole object.</summary>
-    CachedObject? ToHeld(DateTimeOffset now);
+    /// <summary>What is kept of it; null where it is no whole object.</summary>
+    CachedObject? ToCached(DateTimeOffset now);
 }
 
 interface IWatchEvent
@@ -87,6 +89,23 @@ sealed record ObjectMeta(
     public OwnerReference? Controller(Resource resource) => OwnerReferences?.Find(o => o is { Controller: true }
         && o.ApiVersion == resource.ApiVersion && o.Kind == resource.Kind && Names.Valid(o.Name) is not null);
 }
+
+/// <summary>One that is there and cannot be read.</summary>
+sealed record UnreadableObject(string? Namespace, string? Name) : IApiObject
+{
+    public ObjectMeta Metadata { get; } =
+        new(Name, Namespace, null, null, null, null, null, null, null, null, null, null);
+    public CachedObject? ToCached(DateTimeOffset now) => null;
+}
+
+/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
+[JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = JsonReading.MostDepth,
+    Converters = [typeof(ApiTime)])]
+[JsonSerializable(typeof(ListMeta))]
+[JsonSerializable(typeof(JsonElement))]
+[JsonSerializable(typeof(WatchEvent<StatusObject>))]
+sealed partial class ApiJson : JsonSerializerContext;
 
 static class Versions
 {

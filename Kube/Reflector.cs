@@ -11,6 +11,8 @@ sealed class Reflector(Resource resource, string ns, string query = "")
     /// <summary>With a query to which parameters can be added.</summary>
     public string Path { get; } = $"{resource.Path(ns)}?{query}";
     public string Namespace => ns;
+    /// <summary>What to log where the API server does not serve it, or not to us: others go on; null: it is needed.</summary>
+    public string? WhenAbsent { get; init; }
     public bool Covers(string name) => ns.Length == 0 || ns == name;
     public bool IsPast(CachedObject seen) => seen.Key.Resource == resource && Covers(seen.Namespace)
         && Version is { } version && !Versions.IsNewer(seen.ResourceVersion, version);
@@ -59,7 +61,7 @@ sealed class ListReader(ListReader.Item take)
     int length, items;
     long bytes;
     At at;
-    JsonReaderState state = new(new() { MaxDepth = Json.MostDepth });
+    JsonReaderState state = new(new() { MaxDepth = JsonReading.MostDepth });
 
     public ListMeta? Meta { get; private set; }
 
@@ -91,7 +93,7 @@ sealed class ListReader(ListReader.Item take)
                 if (!reader.Read()) return false;
                 if (isItems && reader.TokenType == JsonTokenType.StartArray) { at = At.Items; break; }
                 if (Value(ref reader) is not { } field) return false;
-                if (isMeta) Meta = JsonSerializer.Deserialize(buffer.AsSpan(field), Json.Default.ListMeta);
+                if (isMeta) Meta = JsonSerializer.Deserialize(buffer.AsSpan(field), ApiJson.Default.ListMeta);
                 break;
             default:
                 if (Value(ref reader) is not { } item) return false;
@@ -115,7 +117,7 @@ sealed class ListReader(ListReader.Item take)
         try { Feed(reply.Body); }
         catch (JsonException) { at = At.Start; }
         return at == At.End && Meta?.ResourceVersion is not null ? reply
-            : new Reply(0, []) { Fault = "the list cannot be read" };
+            : Reply.Failed("the list cannot be read");
     }
 
     /// <summary>How many of such objects make a good page; not many times more than were seen.</summary>

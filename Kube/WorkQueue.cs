@@ -189,6 +189,25 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null, string name =
         }
     }
 
+    /// <summary>Hands each key that comes to the work until stopped; ends once all of it is done.</summary>
+    public async Task Run(Func<Key, Task> work, CancellationToken stop)
+    {
+        var working = new List<Task>();
+        while (await Take(stop) is { } key)
+        {
+            if (working.Find(task => task.IsFaulted) is { } broken) await broken;
+            working.RemoveAll(task => task.IsCompleted);
+            working.Add(One(key));
+        }
+        await Task.WhenAll(working);
+
+        async Task One(Key key)
+        {
+            try { await work(key); }
+            finally { Done(key); }
+        }
+    }
+
     /// <summary>Moves keys whose time has come; runs until stopped.</summary>
     public async Task RunTimers(CancellationToken stop)
     {

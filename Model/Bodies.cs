@@ -7,8 +7,6 @@ namespace OMJobs;
 /// <summary>The bodies of our requests.</summary>
 static class Bodies
 {
-    static readonly string Host = Environment.MachineName; // asks the system each time
-
     /// <summary>A patch of one metadata field, refused for another UID (422) or, if given, version (409).</summary>
     public static byte[] Metadata(string uid, string? version, KeyValuePair<string, JsonNode?> field)
     {
@@ -48,31 +46,4 @@ static class Bodies
         if (version is not null) preconditions["resourceVersion"] = version;
         return new JsonObject { ["propagationPolicy"] = "Background", ["preconditions"] = preconditions }.Bytes();
     }
-
-    public static byte[] Event(Event fact, CachedObject about) => new JsonObject
-    {
-        ["metadata"] = new JsonObject { ["name"] = fact.Name, ["namespace"] = about.Namespace },
-        ["involvedObject"] = new JsonObject
-        {
-            ["apiVersion"] = about.Key.Resource!.ApiVersion,
-            ["kind"] = about.Key.Resource!.Kind,
-            ["namespace"] = about.Namespace,
-            ["name"] = about.Name,
-            ["uid"] = about.Uid,
-            ["resourceVersion"] = about.ResourceVersion,
-        },
-        ["reason"] = "OMJobOperator",
-        ["action"] = fact.Action,
-        ["message"] = fact.Message,
-        ["type"] = fact.Warning ? "Warning" : "Normal",
-        ["count"] = fact.Count,
-        ["firstTimestamp"] = Text.Time(fact.First),
-        ["lastTimestamp"] = Text.Time(fact.Last),
-        ["source"] = new JsonObject { ["component"] = "omjob-operator" },
-        ["reportingComponent"] = "omjob-operator",
-        ["reportingInstance"] = Host,
-    }.Bytes();
-
-    public static byte[] EventCount(Event fact) =>
-        new JsonObject { ["count"] = fact.Count, ["lastTimestamp"] = Text.Time(fact.Last) }.Bytes();
 }

@@ -35,10 +35,8 @@ sealed record Job : CachedObject
     public long Generation { get; init; }
     public string? Pipeline { get; init; }
     public string? RunId { get; init; }
-    /// <summary>When the API server answered us with this state, or an earlier one (server's time).</summary>
-    public DateTimeOffset? SeenLive { get; init; }
-    /// <summary>A write of ours met a newer version than this one.</summary>
-    public bool Stale { get; init; }
+    /// <summary>When this state, or an earlier one, was asked for (server's time); null: a watch has told it.</summary>
+    public DateTimeOffset? ReadAt { get; init; }
     /// <summary>Since its deletion the namespace was found to be staying.</summary>
     public bool NamespaceAsked { get; init; }
     /// <summary>G20: it was deleted with orphan propagation, its pods are to stay.</summary>
@@ -49,7 +47,7 @@ sealed record Job : CachedObject
     public bool IsLetGo => Status.Phase.IsFinished() && !HasFinalizer;
     /// <summary>Reads the spec anew each time.</summary>
     public JsonElement ReadSpec() =>
-        Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, Json.Default.JsonElement);
+        Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, ApiJson.Default.JsonElement);
     /// <summary>In bytes, what its maker can make as large as the API server takes it.</summary>
     public int Size => Spec.Length + Finalizers.Sum(f => 32 + 2 * f.Length);
     /// <summary>Without what may be large; that there are others' finalizers can still be seen.</summary>
@@ -60,10 +58,9 @@ sealed record Job : CachedObject
         IsWhole = false,
     };
     public override bool IsGone => Deleting && Finalizers.Length == 0;
-    /// <summary>Newer than what was seen live is as good as live.</summary>
-    public override CachedObject Merge(CachedObject? before, DateTimeOffset? live) =>
-        this with { SeenLive = live ?? (before is Job job && job.Uid == Uid ? job.SeenLive : null) };
-    public override CachedObject ReadAgain(DateTimeOffset live) => this with { SeenLive = live, Stale = false };
+    /// <summary>Newer than what was read is as good as read.</summary>
+    public override CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) =>
+        this with { ReadAt = readAt ?? (before is Job job && job.Uid == Uid ? job.ReadAt : null) };
 }
 
 sealed record Owner(Key Key, string? Uid);
@@ -110,7 +107,7 @@ sealed record Retained : CachedObject
 
 sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
-    public CachedObject? ToHeld(DateTimeOffset now) => ToJob();
+    public CachedObject? ToCached(DateTimeOffset now) => ToJob();
 
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()

@@ -32,11 +32,12 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
         }
     }
 
-    /// <summary>Changes what is held of a job, if it is still this one.</summary>
-    public void Mark(Job job, Func<Job, Job> change)
+    /// <summary>What is known of a job is not to be acted on before it has been read again.</summary>
+    public void Unread(Job job)
     {
         lock (Gate)
-            if (Objects.GetValueOrDefault(job.Key) is Job held && held.Uid == job.Uid) Objects[job.Key] = change(held);
+            if (Objects.GetValueOrDefault(job.Key) is Job held && held.Uid == job.Uid)
+                Objects[job.Key] = held with { ReadAt = null };
     }
 
     /// <summary>The job of a pod: by owner reference, else by label or its own name, both cut for a name too long.</summary>
@@ -118,6 +119,12 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
             if (Get(key)?.Uid == uid) SetProgress(key, after);
             return after;
         }
+    }
+
+    /// <summary>Remembers something of whatever there is of that key.</summary>
+    public Progress Remember(Key key, Func<Progress, Progress> change)
+    {
+        lock (Gate) return Remember(key, Get(key)?.Uid, change);
     }
 
     /// <summary>A namespace's keys that may have something to do or to evict; retained OMJobs have but to expire.</summary>

@@ -5,18 +5,14 @@ using System.Text.Json.Serialization;
 
 namespace OMJobs;
 
-/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
+/// <summary>Source-generated JSON of the kinds that the operator deals with.</summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = MostDepth, Converters = [typeof(ApiTime)])]
-[JsonSerializable(typeof(ListMeta))]
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = JsonReading.MostDepth, Converters = [typeof(ApiTime)])]
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
 [JsonSerializable(typeof(WatchEvent<PodObject>))]
 [JsonSerializable(typeof(WatchEvent<CronObject>))]
-[JsonSerializable(typeof(WatchEvent<StatusObject>))]
 sealed partial class Json : JsonSerializerContext
 {
-    public const int MostDepth = 11_000;
-
     /// <summary>The pods' security context where the OMJob gives none; Pod Security "restricted" admits it.</summary>
     public static readonly JsonElement DefaultSecurity = Parse("""
         {"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000,

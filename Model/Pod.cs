@@ -50,16 +50,17 @@ sealed record Pod : CachedObject
     /// <summary>D3: one that lost owner reference and labels, both, is known by the main pods' finalizer.</summary>
     public bool BelongsTo(Job job) =>
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
+    public override bool IsWatched => !LostLabels || JobName.Length > 0;
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
     /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
-    public override CachedObject Merge(CachedObject? before, DateTimeOffset? live) =>
+    public override CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) =>
         OverSeen is not null && before is Pod pod && pod.Uid == Uid
             ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;
 }
 
 sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObject? Status) : IApiObject
 {
-    public CachedObject? ToHeld(DateTimeOffset now) => ToPod(now);
+    public CachedObject? ToCached(DateTimeOffset now) => ToPod(now);
 
     /// <param name="now">The server's time: when a failed pod whose container still runs was first seen.</param>
     public Pod? ToPod(DateTimeOffset now)

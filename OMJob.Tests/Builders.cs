@@ -20,7 +20,7 @@ static class Moment
     /// <summary>The decision at that time, for which a pod is asked for just now unless it says otherwise.</summary>
     public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines? clocks = null)
     {
-        PodView Asked(PodView view) => view.Asked == DateTimeOffset.MaxValue ? view with { Asked = now } : view;
+        PodView Asked(PodView view) => view.ReadAt == DateTimeOffset.MaxValue ? view with { ReadAt = now } : view;
         return Protocol.Decide(job, Asked(main), Asked(exit), now, clocks ?? Clocks);
     }
 
@@ -58,7 +58,7 @@ sealed class AnOMJob
     };
     readonly JsonObject status = [];
     double? seen = 0;
-    bool stale, asked, orphaning;
+    bool asked, orphaning;
 
     AnOMJob(string? phase) { if (phase is not null) status["phase"] = phase; }
 
@@ -108,8 +108,7 @@ sealed class AnOMJob
                 Saying($"{status["message"]}; exit handler attempt {number - 1} failed with exit code 1");
         });
     public AnOMJob CompletedAt(double seconds) => With("completionTime", Moment.Stamp(seconds));
-    public AnOMJob SeenLive(double? at) => Do(() => seen = at);
-    public AnOMJob Stale() => Do(() => stale = true);
+    public AnOMJob ReadAt(double? at) => Do(() => seen = at);
     public AnOMJob Orphaning() => Do(() => orphaning = true);
 
     /// <summary>Somebody deleted it; with the finalizer that the propagation policy adds, if any.</summary>
@@ -135,8 +134,7 @@ sealed class AnOMJob
 
     public Job Job => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.JobObject)!.ToJob()! with
     {
-        SeenLive = seen is { } at ? Moment.At(at) : null,
-        Stale = stale,
+        ReadAt = seen is { } at ? Moment.At(at) : null,
         NamespaceAsked = asked,
         Orphaning = orphaning,
     };
@@ -214,7 +212,7 @@ sealed class APod
     public APod StartedAt(double seconds) => Do(() => status["startTime"] = Moment.Stamp(seconds));
     public APod FirstSeenAt(double seconds) => Do(() => seen = seconds);
     /// <summary>Asked for by then, null: known by a watch; without it, just now whenever it is decided on.</summary>
-    public APod AskedAt(double? at) => Do(() => asked = at is { } seconds ? Moment.At(seconds) : null);
+    public APod ReadAt(double? at) => Do(() => asked = at is { } seconds ? Moment.At(seconds) : null);
     public APod WithDeadline(JsonNode seconds) => Do(() => spec["activeDeadlineSeconds"] = seconds);
     public APod WithGrace(JsonNode seconds) => Do(() => spec["terminationGracePeriodSeconds"] = seconds);
     public APod InPhase(string phase) => Do(() => status["phase"] = phase);
@@ -296,7 +294,7 @@ sealed class APod
 
     public Pod Pod => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.PodObject)!.ToPod(Moment.At(seen))!;
 
-    public static implicit operator PodView(APod pod) => new(pod.Pod) { Asked = pod.asked };
+    public static implicit operator PodView(APod pod) => new(pod.Pod) { ReadAt = pod.asked };
 
     APod Container(string name, JsonObject state)
     {
@@ -373,7 +371,7 @@ sealed class ACron
         ["status"] = status.DeepClone(),
     });
 
-    public Cron Cron => (Cron)Live.Deserialize(Json.Default.CronObject)!.ToHeld(Moment.Now)!;
+    public Cron Cron => (Cron)Live.Deserialize(Json.Default.CronObject)!.ToCached(Moment.Now)!;
 
     ACron Do(Action change) { change(); return this; }
 }

@@ -6,7 +6,7 @@ using Xunit;
 
 namespace OMJobs.Tests.Conformance;
 
-public sealed class ConformanceTests(Cluster cluster)
+public sealed class ConformanceTests(TestCluster cluster)
 {
     [Fact]
     public async Task The_sandbox_answers_as_the_API_server_does()

@@ -76,8 +76,8 @@ public sealed class CronDecideTests
             "→ last +0, saying Skipped: OMJob before is still running [Warning OMJobSkipped], next +3600")
         { Runs = [AnOMJob.Fresh().Named("before").OwnedBy("uid-of-hourly")] },
         ["D5: that one still runs is asked for first"] = new(Hourly(), "AskRun before, next +3600")
-        { Runs = [Run("before").SeenLive(-10.001)] },
-        ["D5: never asked for"] = new(Hourly(), "AskRun before, next +3600") { Runs = [Run("before").SeenLive(null)] },
+        { Runs = [Run("before").ReadAt(-10.001)] },
+        ["D5: never asked for"] = new(Hourly(), "AskRun before, next +3600") { Runs = [Run("before").ReadAt(null)] },
         ["one that runs is no matter while nothing is due"] = new(Hourly(), "Wait, next +0", -1)
         { Runs = [Run("before")] },
         ["a missed tick is missed, whether another runs or not"] = new(Hourly(),

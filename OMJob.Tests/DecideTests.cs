@@ -32,20 +32,15 @@ public sealed class DecideTests
         // ----- Pending
         ["no phase is Pending, and the finalizer comes first"] = new(Fresh(), null, null, "AddFinalizer"),
         ["an empty phase is Pending"] = new(InPhase(""), null, null, "CreateMain"),
-        ["the finalizer comes before the pod, live or not"] = new(Fresh().SeenLive(null), Absent, null, "AddFinalizer"),
+        ["the finalizer comes before the pod, live or not"] = new(Fresh().ReadAt(null), Absent, null, "AddFinalizer"),
         ["the finalizer is kept beside others'"] = new(Pending().WithFinalizers("x/y"), null, null, "AddFinalizer"),
         ["D1: a pod is created on a fresh observation"] = new(Pending(), null, null, "CreateMain"),
-        ["D1: ten seconds old is fresh"] = new(Pending().SeenLive(-10), null, null, "CreateMain"),
-        ["D1: older is not"] = new(Pending().SeenLive(-10.001), null, null, "AskJob"),
+        ["D1: ten seconds old is fresh"] = new(Pending().ReadAt(-10), null, null, "CreateMain"),
+        ["D1: older is not"] = new(Pending().ReadAt(-10.001), null, null, "AskJob"),
         ["D1: nor what was seen live when the clock was ahead of what it is now"] = new(
-            Pending().SeenLive(2.001), null, null, "AskJob"),
-        ["D1: a clock moves by a second or two"] = new(Pending().SeenLive(2), null, null, "CreateMain"),
-        ["D1: never seen live is not"] = new(Pending().SeenLive(null), null, null, "AskJob"),
-        ["D5: a job that a write of ours found outdated is asked for"] = new(Pending().Stale(), null, null, "AskJob"),
-        ["D5: outdated while Running"] = new(Running().Stale(), MainPod().Exited(0), null, "AskJob"),
-        ["D5: outdated while the handler runs"] = new(HandlerRunning().Stale(), null, ExitPod().Exited(0), "AskJob"),
-        ["D5: outdated when finished"] = new(Finished().Stale(), MainPod(), null, "AskJob"),
-        ["D5: outdated in a namespace that goes"] = new(Running().Stale(), null, Going, "AskJob"),
+            Pending().ReadAt(2.001), null, null, "AskJob"),
+        ["D1: a clock moves by a second or two"] = new(Pending().ReadAt(2), null, null, "CreateMain"),
+        ["D1: never seen live is not"] = new(Pending().ReadAt(null), null, null, "AskJob"),
         ["absent by a live GET: created"] = new(Pending(), Absent, null, "CreateMain"),
         ["G14: blocked until the backoff is over"] = new(
             Pending(), Unknown with { RetryAt = Moment.At(7) }, null, "wait until +7"),
@@ -297,26 +292,26 @@ public sealed class DecideTests
         ["G7: started in time has no deadline"] = new(Running(), MainPod().Running(), null, "wait", 100_000),
         // ----- what a clock says of a pod that may have moved on since it was seen (W2: a watch that is late)
         ["W2: a pod that may have started by now is asked for before it is given up"] = new(
-            Running(), MainPod().Waiting("ErrImagePull").AskedAt(2989), null, "AskMain", 3000),
+            Running(), MainPod().Waiting("ErrImagePull").ReadAt(2989), null, "AskMain", 3000),
         ["W2: seen ten seconds ago is soon enough"] = new(
-            Running(), MainPod().Waiting("ErrImagePull").AskedAt(2990), null,
+            Running(), MainPod().Waiting("ErrImagePull").ReadAt(2990), null,
             "→ Running, saying Main pod was stopped: it did not start within 1h: ErrImagePull", 3000),
         ["W2: and before its activeDeadlineSeconds end it"] = new(
-            Running(), MainPod().WithDeadline(300).Running().StartedAt(0).AskedAt(null), null,
+            Running(), MainPod().WithDeadline(300).Running().StartedAt(0).ReadAt(null), null,
             "AskMain", 390),
         ["W2: a pod that may have ended by now is asked for before it is lost"] = new(
-            Running(), MainPod().Running().Deleted(-100).AskedAt(-90), null, "AskMain", 20),
+            Running(), MainPod().Running().Deleted(-100).ReadAt(-90), null, "AskMain", 20),
         ["W2: and before its phase alone ends it"] = new(
-            Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-100).AskedAt(-90), null, "AskMain", 20),
+            Running(), MainPod().Running().InPhase("Failed").FirstSeenAt(-100).ReadAt(-90), null, "AskMain", 20),
         ["W2: nothing is asked before a clock says something"] = new(
-            Running(), MainPod().Waiting("ErrImagePull").AskedAt(null), null, "wait until +3000"),
+            Running(), MainPod().Waiting("ErrImagePull").ReadAt(null), null, "wait until +3000"),
         ["W2: nor of a handler whose end the watch has told"] = new(
-            HandlerRunning(), null, ExitPod().Exited(0).AskedAt(null),
+            HandlerRunning(), null, ExitPod().Exited(0).ReadAt(null),
             "→ Succeeded, completed +0, saying Main pod succeeded; exit handler succeeded [OMJobCompleted]"),
         ["D2: a pod of another that had the name may have gone since, and ours come"] = new(
-            Running(), MainPod().OfSomebodyElse().Running().AskedAt(-11), null, "AskMain"),
+            Running(), MainPod().OfSomebodyElse().Running().ReadAt(-11), null, "AskMain"),
         ["D2: a pod that stood in the way may have gone"] = new(
-            Pending(), MainPod().OfSomebodyElse().Running().AskedAt(-11), null, "AskMain"),
+            Pending(), MainPod().OfSomebodyElse().Running().ReadAt(-11), null, "AskMain"),
         ["D3: without owner and labels it is known by its finalizer"] = new(
             Running(), MainPod().Running().WithoutOwner().WithoutLabels(), null, "RestoreLabels run-main"),
         ["D3: but not one that is older than the job"] = new(
@@ -324,11 +319,11 @@ public sealed class DecideTests
             "→ ExitHandlerRunning, exit run-exit, saying Main pod was deleted before its end was seen [Warning "
             + "MainPodFailed]"),
         ["W2: a handler that may have ended by now is asked for at its deadline"] = new(
-            HandlerRunning(), null, ExitPod().Running().CreatedAt(-600).AskedAt(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(-600).ReadAt(-11), "AskExit"),
         ["W2: and before it is lost"] = new(
-            HandlerRunning(), null, ExitPod().Running().CreatedAt(-300).Deleted(-200).AskedAt(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().Running().CreatedAt(-300).Deleted(-200).ReadAt(-11), "AskExit"),
         ["W2: a foreign pod may have gone, and ours come"] = new(
-            HandlerRunning(), null, ExitPod().OfSomebodyElse().Running().AskedAt(-11), "AskExit"),
+            HandlerRunning(), null, ExitPod().OfSomebodyElse().Running().ReadAt(-11), "AskExit"),
         ["G7: a start deadline of 0 is none"] = new(
             Running(), MainPod().Waiting("ImagePullBackOff"), null, "wait", 100_000)
         { Clocks = NoDeadlines },
@@ -358,7 +353,7 @@ public sealed class DecideTests
             "DeletePod run-main: Main pod was stopped: it ran past its activeDeadlineSeconds of 300", 390),
         ["W2: a pod that is given up may have ended since: it is asked for before it is deleted"] = new(
             Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of 300"),
-            MainPod().Running().StartedAt(0).AskedAt(null), null, "AskMain", 390),
+            MainPod().Running().StartedAt(0).ReadAt(null), null, "AskMain", 390),
         ["G8: and the reason stays with the exit code"] = new(
             Running().Saying("Main pod was stopped: it ran past its activeDeadlineSeconds of "
             + "300"), MainPod().Exited(143).Deleted(-5), null,
@@ -440,11 +435,11 @@ public sealed class DecideTests
             HandlerRunning(), MainPod().Exited(1).WithoutLabels(), Absent, "RestoreLabels run-main"),
         ["H1: somebody else's pod is not labelled"] = new(
             HandlerRunning(), MainPod().OfSomebodyElse(), Absent, "CreateExit"),
-        ["D1: not on an old one"] = new(HandlerRunning().SeenLive(-10.001), null, Absent, "AskJob"),
+        ["D1: not on an old one"] = new(HandlerRunning().ReadAt(-10.001), null, Absent, "AskJob"),
         ["G14: the handler is blocked until the backoff is over"] = new(
             HandlerRunning(), null, Absent with { RetryAt = Moment.At(30) }, "wait until +30"),
         ["G14: and is then tried again"] = new(
-            HandlerRunning().SeenLive(29), null, Absent with { RetryAt = Moment.At(30) }, "CreateExit", 30),
+            HandlerRunning().ReadAt(29), null, Absent with { RetryAt = Moment.At(30) }, "CreateExit", 30),
         ["G11: an end of main seen later changes no verdict"] = new(
             HandlerRunning(0), MainPod().Exited(9).WithReason("Evicted"), ExitPod().Running().CreatedAt(0),
             "wait until +600"),

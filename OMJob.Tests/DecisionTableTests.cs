@@ -36,7 +36,7 @@ public sealed class DecisionTableTests
     /// <summary>What status or spec may hold beside the phase.</summary>
     static (string Name, Func<AnOMJob> Job)[] Special =>
     [
-        ("outdated", () => Running().Stale()), ("named by nobody", () => Running().With("mainPodName", null)),
+        ("named by nobody", () => Running().With("mainPodName", null)),
         ("given up", () => Running().Saying("Main pod was stopped: it did not start within 1h: ErrImagePull")),
         ("last attempt", () => HandlerRunning().AtAttempt(4)),
         ("one attempt", () => HandlerRunning(1).WithSpec("exitHandlerBackoffLimit", 0)),
@@ -89,7 +89,7 @@ public sealed class DecisionTableTests
                     foreach (var at in Times)
                     {
                         count++;
-                        var fresh = job with { SeenLive = Moment.At(at) };
+                        var fresh = job with { ReadAt = Moment.At(at) };
                         var decision = Decide(fresh, main.View, exit.View, at);
                         if (Broken(fresh, main.View, exit.View, at, decision) is { } rule)
                             broken.Add($"{rule}: {name}; main {main.Name}; exit {exit.Name}; at {at}: "
@@ -161,10 +161,10 @@ public sealed class DecisionTableTests
                 if (wake <= now) return "a wake that has passed";
                 var before = Decide(job, main, exit, at + (wake - now).TotalSeconds / 2);
                 if (before.Act != Act.Wait) return "woken too late";
-                var then = Moment.Decide(job with { SeenLive = wake }, main, exit, wake);
+                var then = Moment.Decide(job with { ReadAt = wake }, main, exit, wake);
                 return then.Act == Act.Wait && then.Wake <= wake ? "woken for nothing" : null;
             case Act.Wait:
-                var ever = Moment.Decide(job with { SeenLive = now.AddYears(1) }, main, exit, now.AddYears(1));
+                var ever = Moment.Decide(job with { ReadAt = now.AddYears(1) }, main, exit, now.AddYears(1));
                 return ever.Act == Act.Wait ? null : "a clock that nobody winds up";
             default:
                 return null;

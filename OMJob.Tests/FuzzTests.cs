@@ -49,7 +49,7 @@ public sealed class FuzzTests
     public void Whatever_an_OMJob_is_its_next_step_is_decided() => Hostile.Of(Jobs).Sample(json =>
     {
         if (Read(() => JsonSerializer.Deserialize(json, Json.Default.JobObject)?.ToJob()) is not { } job) return;
-        job = job with { SeenLive = Moment.Now };
+        job = job with { ReadAt = Moment.Now };
         foreach (var main in (PodView[])[PodView.Unknown, PodView.Absent, APod.MainPod().Exited(1), APod.MainPod()])
         {
             var step = Protocol.Decide(job, main, PodView.Absent, Moment.Now, Moment.Clocks);
@@ -65,7 +65,7 @@ public sealed class FuzzTests
     {
         if (Read(() => JsonSerializer.Deserialize(json, Json.Default.PodObject)?.ToPod(Moment.Now)) is not { } pod)
             return;
-        var view = new PodView(pod) { Asked = Moment.Now };
+        var view = new PodView(pod) { ReadAt = Moment.Now };
         AnOMJob[] all = [AnOMJob.Pending(), AnOMJob.Running(), AnOMJob.HandlerRunning(), AnOMJob.Finished()];
         foreach (var of in all)
             foreach (var job in (Job[])[of.Job, of.Killed().Job])
@@ -79,11 +79,11 @@ public sealed class FuzzTests
     [Fact]
     public void Whatever_a_CronOMJob_is_its_next_step_is_decided() => Hostile.Of(Cron).Sample(json =>
     {
-        if (Read(() => JsonSerializer.Deserialize(json, Json.Default.CronObject)?.ToHeld(Moment.Now)) is not Cron cron)
+        if (Read(() => JsonSerializer.Deserialize(json, Json.Default.CronObject)?.ToCached(Moment.Now)) is not Cron cron)
             return;
         Job[] runs = [AnOMJob.Finished().Job, AnOMJob.Finished("Failed").Job];
         Scheduling.Decide(cron, true, runs, null, default, Moment.Now, Moment.Now);
-        Try(json, () => Runs.Build(cron, JsonSerializer.Deserialize(json, Json.Default.JsonElement), Moment.Now, "id"));
+        Try(json, () => Runs.Build(cron, JsonSerializer.Deserialize(json, ApiJson.Default.JsonElement), Moment.Now, "id"));
     }, iter: Inputs, print: Hostile.Print);
 
     /// <summary>A list and a watch full of them, a good OMJob at the end of each.</summary>

@@ -19,7 +19,7 @@ public sealed class JobCacheTests
         held => !Versions.IsNewer(held.ResourceVersion, passed));
 
     static Job Job(int version, string uid = "uid-of-run", AnOMJob? like = null) =>
-        (like ?? AnOMJob.Running()).SeenLive(null).Job with { ResourceVersion = $"{version}", Uid = uid };
+        (like ?? AnOMJob.Running()).ReadAt(null).Job with { ResourceVersion = $"{version}", Uid = uid };
 
     static Pod Pod(int version, string uid = "uid-of-run-main", APod? like = null) =>
         (like ?? APod.MainPod()).Pod with { ResourceVersion = $"{version}", Uid = uid };
@@ -35,33 +35,33 @@ public sealed class JobCacheTests
         cache.Upsert(Pod(10, like: APod.MainPod().Running())); // versions are numbers
         var held = cache.Get(Main);
         cache.Upsert(Pod(9));
-        cache.Upsert(Pod(10), live: Moment.Now);
+        cache.Upsert(Pod(10), readAt: Moment.Now);
         cache.Upsert(Pod(9), deleted: true);
         Assert.Same(held, cache.Get(Main));
         Assert.Equal(2, changes.Count);
     }
 
     [Fact]
-    public void An_answer_of_the_version_that_is_held_makes_it_live_and_not_stale()
+    public void An_answer_of_the_version_that_is_held_makes_it_read_at_that_time()
     {
-        cache.Upsert(Job(100));
-        cache.Mark(Job(99), held => held with { Stale = true }); // whatever its version is by now
-        cache.Mark(Job(100, "another"), _ => throw new InvalidOperationException("of another UID"));
-        Assert.True(((Job)cache.Get(Run)!).Stale);
-        cache.Upsert(Job(100), live: Moment.At(3));
-        var held = (Job)cache.Get(Run)!;
-        Assert.Equal((false, Moment.At(3)), (held.Stale, held.SeenLive));
+        cache.Upsert(Job(100), readAt: Moment.Now);
+        cache.Unread(Job(100, "another"));
+        Assert.Equal(Moment.Now, ((Job)cache.Get(Run)!).ReadAt);
+        cache.Unread(Job(99)); // whatever its version is by now
+        Assert.Null(((Job)cache.Get(Run)!).ReadAt);
+        cache.Upsert(Job(100), readAt: Moment.At(3));
+        Assert.Equal(Moment.At(3), ((Job)cache.Get(Run)!).ReadAt);
         Assert.Single(changes);
     }
 
     [Fact]
     public void What_is_newer_than_what_was_seen_live_is_as_good_unless_it_is_another_one()
     {
-        cache.Upsert(Job(100), live: Moment.Now);
+        cache.Upsert(Job(100), readAt: Moment.Now);
         cache.Upsert(Job(101));
-        Assert.Equal(Moment.Now, ((Job)cache.Get(Run)!).SeenLive);
+        Assert.Equal(Moment.Now, ((Job)cache.Get(Run)!).ReadAt);
         cache.Upsert(Job(102, "another"));
-        Assert.Null(((Job)cache.Get(Run)!).SeenLive);
+        Assert.Null(((Job)cache.Get(Run)!).ReadAt);
     }
 
     [Fact]
@@ -83,7 +83,7 @@ public sealed class JobCacheTests
     public void D2_the_deletion_of_an_earlier_object_of_that_name_leaves_the_newer_one()
     {
         cache.Upsert(Job(100, "first"));
-        cache.Upsert(Job(200, "second"), live: Moment.Now); // an answer came before the watch
+        cache.Upsert(Job(200, "second"), readAt: Moment.Now); // an answer came before the watch
         cache.Upsert(Job(150, "first"), deleted: true);
         Assert.Equal("second", cache.Get(Run)?.Uid);
         cache.Upsert(Job(250, "second"), deleted: true);
@@ -96,12 +96,12 @@ public sealed class JobCacheTests
         cache.Upsert(Pod(100));
         cache.Upsert(Pod(110), deleted: true);
         passed = "110";
-        cache.Upsert(Pod(105), live: Moment.Now);
+        cache.Upsert(Pod(105), readAt: Moment.Now);
         Assert.Null(cache.Get(Main));
         cache.Observe(Run); // forgets that it has been
-        cache.Upsert(Pod(105), live: Moment.Now);
+        cache.Upsert(Pod(105), readAt: Moment.Now);
         Assert.Null(cache.Get(Main));
-        cache.Upsert(Pod(111, "second"), live: Moment.Now);
+        cache.Upsert(Pod(111, "second"), readAt: Moment.Now);
         Assert.Equal("second", cache.Get(Main)?.Uid);
     }
 
@@ -109,7 +109,7 @@ public sealed class JobCacheTests
     public void An_answer_that_lets_an_object_go_buries_it_although_it_bears_the_version_before()
     {
         cache.Upsert(Job(100, like: AnOMJob.Finished().Deleted()));
-        cache.Upsert(Job(100, like: AnOMJob.Finished().Deleted().WithFinalizers()), live: Moment.Now);
+        cache.Upsert(Job(100, like: AnOMJob.Finished().Deleted().WithFinalizers()), readAt: Moment.Now);
         Assert.Null(cache.Get(Run));
     }
 
@@ -134,12 +134,12 @@ public sealed class JobCacheTests
             Job(100) with { Key = KeyOf("other", "elsewhere") }, Pod(100),
         ];
         foreach (var held in all) cache.Upsert(held);
-        cache.Prune(new Reflector(Resources.OMJobs, "data"), [KeyOf("data", "listed")], "200");
+        cache.Replace(new Reflector(Resources.OMJobs, "data"), [KeyOf("data", "listed")], "200");
         Key[] left = [KeyOf("data", "listed"), KeyOf("data", "newer"), KeyOf("other", "elsewhere"), Main];
         Assert.All(left, key => Assert.NotNull(cache.Get(key)));
         Assert.Null(cache.Get(KeyOf("data", "missing")));
-        cache.Prune(new Reflector(Resources.OMJobs, ""), [], "300");
-        cache.Prune(new Reflector(Resources.Pods, ""), [], "99");
+        cache.Replace(new Reflector(Resources.OMJobs, ""), [], "300");
+        cache.Replace(new Reflector(Resources.Pods, ""), [], "99");
         Assert.Equal(Main, Assert.Single(cache.Keys, key => cache.Get(key) is not null));
     }
 
@@ -337,7 +337,7 @@ public sealed class JobCacheTests
     public void A_pod_whose_label_is_cut_is_its_OMJobs_whichever_is_told_first(bool podFirst)
     {
         var name = new string('r', 80);
-        var job = AnOMJob.Running().SeenLive(null).Named(name).Job;
+        var job = AnOMJob.Running().ReadAt(null).Named(name).Job;
         var key = new Key("data", PodTemplate.MainName(name), Resources.Pods);
         var pod = APod.MainPod().WithoutOwner().Pod with { Key = key, JobName = Names.LabelValue(name) };
         foreach (var held in podFirst ? (CachedObject[])[pod, job] : [job, pod]) cache.Upsert(held);

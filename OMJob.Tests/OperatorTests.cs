@@ -72,6 +72,20 @@ public sealed class OperatorTests
     }
 
     [Fact]
+    public void G15_a_422_that_is_about_something_else_blocks_and_is_never_for_good()
+    {
+        var stage = new Stage
+        {
+            Fault = r => !IsCreation(r, "-main") ? null : Refusal(422, "Invalid", "Lease \\\"x\\\" is invalid",
+                """{"kind":"Lease","causes":[{"reason":"FieldValueInvalid","message":"no","field":"spec"}]}"""),
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(300);
+        Assert.Equal(("Pending", "Main pod is blocked: Lease \"x\" is invalid"), (stage.Phase, stage.Message));
+    }
+
+    [Fact]
     public void G15_a_main_pod_that_becomes_valid_runs_and_nothing_more_is_said_of_what_blocked_it()
     {
         var stage = new Stage { Fault = r => IsCreation(r, "-main") ? Invalid() : null };

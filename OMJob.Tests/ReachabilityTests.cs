@@ -37,8 +37,7 @@ public sealed class ReachabilityTests
         // What the operator remembers: within a round what it asked, else its questions and refusals.
         public PodView? MainView { get; init; }
         public PodView? ExitView { get; init; }
-        public bool SeenLive { get; init; }
-        public bool Stale { get; init; }
+        public bool IsRead { get; init; }
         public bool NamespaceAsked { get; init; }
         public bool Blocked { get; init; }
         // The world.
@@ -63,7 +62,6 @@ public sealed class ReachabilityTests
         public State Told => this with
         {
             Known = Job,
-            Stale = false,
             Main = Main.Told,
             First = First.Told,
             Second = Second.Told,
@@ -125,7 +123,7 @@ public sealed class ReachabilityTests
         foreach (var slot in s.Slots.Where(x => x.Known is not null && !s.Asking))
         {
             if (Protocol.Stray(job, slot.Known!) is null) continue;
-            s = s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }; // asked for, and so is the pod
+            s = s with { Known = s.Job, IsRead = s.Job is not null }; // asked for, and so is the pod
             job = s.Job is null ? null : Live(s, s.Job);
             if (slot.Pod?.JobUid != slot.Known!.JobUid)
                 return ("a stray is gone", s.With(Array.IndexOf([.. s.Slots], slot), slot.Told).Round);
@@ -137,7 +135,7 @@ public sealed class ReachabilityTests
         return decision.Act switch
         {
             Act.Wait => (what, s.Round),
-            Act.AskJob => (what, s with { Known = s.Job, Stale = false, SeenLive = s.Job is not null }),
+            Act.AskJob => (what, s with { Known = s.Job, IsRead = s.Job is not null }),
             Act.AskMain => (what, s with { MainView = Asked(s.Main), Main = s.Main.Told }),
             Act.AskExit => (what, s.WithExit(s.Exit.Told) with { ExitView = Asked(s.Exit) }),
             Act.AskNamespace => (what, s with
@@ -159,12 +157,11 @@ public sealed class ReachabilityTests
         Status = job.Status,
         Finalizers = job.Finalizers.Split(' ', StringSplitOptions.RemoveEmptyEntries),
         Deleting = job.Deleting,
-        SeenLive = s.SeenLive ? Now : null,
-        Stale = s.Stale,
+        ReadAt = s.IsRead ? Now : null,
         NamespaceAsked = s.NamespaceAsked,
     };
 
-    static PodView Asked(Slot slot) => slot.Pod is null ? PodView.Absent : new(slot.Pod) { Asked = Now };
+    static PodView Asked(Slot slot) => slot.Pod is null ? PodView.Absent : new(slot.Pod) { ReadAt = Now };
 
     static State Create(State s, Slot slot, Pod pod)
     {
@@ -215,9 +212,9 @@ public sealed class ReachabilityTests
     static State Write(State s, JobState job)
     {
         if (s.Job is null) return s with { Known = null };
-        if (s.Job != s.Known) return s with { Stale = true };
+        if (s.Job != s.Known) return s with { Known = s.Job, IsRead = true };
         if (job is { Deleting: true, Finalizers.Length: 0 }) return s with { Job = null, Known = null };
-        return s with { Job = job, Known = job, SeenLive = true };
+        return s with { Job = job, Known = job, IsRead = true };
     }
 
     static Pod Deleted(Pod pod) => pod.Deleting ? pod
@@ -305,7 +302,7 @@ public sealed class ReachabilityTests
             if (s.Job?.Has(Job.Orphan) is true && pod.HasOwner)
                 yield return ($"{Name(i)} is orphaned", s.With(at, slot with { Pod = pod with { HasOwner = false } }));
         }
-        if (s.Job != s.Known) yield return ("the watch tells of the job", s with { Known = s.Job, Stale = false });
+        if (s.Job != s.Known) yield return ("the watch tells of the job", s with { Known = s.Job });
         if (s.Job is { } job && job.Has(Job.Foreground))
             yield return ("the collector is done", Server(s, job.Without(Job.Foreground)));
         if (s.Job is { } orphan && orphan.Has(Job.Orphan) && s.Slots.All(x => x.Pod is not { HasOwner: true }))
@@ -324,7 +321,7 @@ public sealed class ReachabilityTests
         Third = Aged(s.Third),
         Job = s.Job is { } job ? Aged(job) : null,
         Known = s.Known is { } known ? Aged(known) : null,
-        SeenLive = false,
+        IsRead = false,
         Blocked = false,
     };
 
@@ -352,7 +349,7 @@ public sealed class ReachabilityTests
             yield return ("the namespace is deleted", s with
             { NamespaceGoing = true, Job = s.Job is null ? null : Server(s, s.Job with { Deleting = true }).Job });
         yield return ("the operator starts anew", s.Told.Round with
-        { SeenLive = false, NamespaceAsked = false, Blocked = false });
+        { IsRead = false, NamespaceAsked = false, Blocked = false });
     }
 
     static string Name(int slot) => slot == 0 ? "run-main" : PodTemplate.ExitName("run", slot);

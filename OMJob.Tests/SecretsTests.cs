@@ -6,6 +6,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using CsCheck;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
 namespace OMJobs.Tests;
@@ -209,8 +210,10 @@ public sealed class SecretsTests
     [Fact]
     public void An_event_tells_the_facts_message_alone()
     {
-        var fact = new Event("MainPodFailed", "Main pod failed with exit code 1", true) { Name = "run.1", Count = 1 };
-        using var json = JsonDocument.Parse(Bodies.Event(fact, Job));
+        var told = new Event("MainPodFailed", "Main pod failed with exit code 1", true) { Name = "run.1", Count = 1 };
+        var recorder = new EventRecorder("OMJobOperator", "omjob-operator", (_, _) => throw new NotSupportedException(),
+            TimeProvider.System, NullLogger.Instance);
+        using var json = JsonDocument.Parse(recorder.Body(told, Job));
         Assert.DoesNotContain("s3cret", json.RootElement.GetRawText(), StringComparison.Ordinal);
         Assert.Equal("Main pod failed with exit code 1", json.RootElement.GetProperty("message").GetString());
         Assert.Equal("OMJobOperator", json.RootElement.GetProperty("reason").GetString());

@@ -430,7 +430,7 @@ static class StatusTexts
         {
             "422 of another kind", 422, Status(422, "Invalid", "Lease \"x\" is invalid",
                 """{"kind":"Lease","causes":[{"reason":"FieldValueInvalid","message":"x","field":"spec"}]}"""),
-            "Refused"
+            "Invalid"
         },
         {
             "unreadable pod", 400, Status(400, "BadRequest",

@@ -11,7 +11,7 @@ namespace OMJobs.Tests.EndToEnd;
 using OMJobs.Sandbox;
 
 /// <summary>A sandbox of its own, which can be stopped without spoiling other tests.</summary>
-public sealed class OwnCluster : Cluster;
+public sealed class OwnCluster : TestCluster;
 
 public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixture<OwnCluster>
 {
@@ -86,7 +86,7 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
             var overlap = random.Next(2) == 0;
             if (!overlap) await current.Kill();
             var starting = NewOperator();
-            if (kill % Math.Max(5, kills / Stops) == 0 && Cluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
+            if (kill % Math.Max(5, kills / Stops) == 0 && TestCluster.CanStop) await Calmly(() => Outage(random.Next(2000)));
             var next = await starting;
             await Task.Delay(random.Next(300));
             if (overlap) await current.Kill();
@@ -99,9 +99,9 @@ public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixtur
 
     async Task Outage(int milliseconds)
     {
-        await Cluster.StopApiServer();
+        await TestCluster.StopApiServer();
         await Task.Delay(milliseconds);
-        await Cluster.StartApiServer();
+        await TestCluster.StartApiServer();
     }
 
     async Task Live(JobBuilder job, Fate fate, int after)

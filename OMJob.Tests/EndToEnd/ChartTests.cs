@@ -11,13 +11,13 @@ using OMJobs.Sandbox;
 
 [CollectionDefinition(nameof(ChartTests), DisableParallelization = true)]
 [Collection(nameof(ChartTests))]
-public class ChartTests(Cluster cluster) : ClusterTest(cluster)
+public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
 {
     /// <summary>Fields that the chart's CRDs do not know are lost: the main pod runs without its deadline, say.</summary>
     [Fact]
     public async Task With_the_charts_CRDs_rights_and_environment_all_ends_well_in_two_namespaces()
     {
-        await using var second = await Cluster.NewNamespace();
+        await using var second = await TestCluster.NewNamespace();
         TestNamespace[] both = [Ns, second];
         try
         {
@@ -28,7 +28,7 @@ public class ChartTests(Cluster cluster) : ClusterTest(cluster)
             {
                 await ns.Create(JobBuilder.Example("omjob.yaml"));
                 await ns.Create(new JobBuilder("failing", "exit 3").With("activeDeadlineSeconds", "600"));
-                var cron = Json.Yaml(Cluster.Read("examples/cronomjob.yaml")).Single();
+                var cron = Json.Yaml(TestCluster.Read("examples/cronomjob.yaml")).Single();
                 cron["spec"]!["schedule"] = "* * * * *";
                 await ns.Create(cron);
             }
@@ -57,8 +57,8 @@ public class ChartTests(Cluster cluster) : ClusterTest(cluster)
     /// <summary>Returns once the API server goes by the CRDs of that file.</summary>
     async Task Install(string file, bool keepsNewFields)
     {
-        await Ns.Api.Apply(Json.Yaml(Cluster.Read(file)));
-        var probe = Json.Yaml(Cluster.Read("examples/cronomjob.yaml")).Single();
+        await Ns.Api.Apply(Json.Yaml(TestCluster.Read(file)));
+        var probe = Json.Yaml(TestCluster.Read("examples/cronomjob.yaml")).Single();
         probe["metadata"]!["name"] = "probe";
         probe["spec"]!["omJobSpec"]!["activeDeadlineSeconds"] = 600;
         await Eventually.True($"{file} is in force", async () =>
@@ -117,8 +117,8 @@ public class ChartTests(Cluster cluster) : ClusterTest(cluster)
                 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: omjob-operator}
                 subjects: [{kind: ServiceAccount, name: omjob-operator, namespace: {{Ns.Name}}}]
                 """));
-        var token = await Cluster.Token(Ns.Name, "omjob-operator");
-        var process = Ns.Started(new OperatorProcess(Cluster.Kubeconfig(ofAnother: token), new Dictionary<string, string>
+        var token = await TestCluster.Token(Ns.Name, "omjob-operator");
+        var process = Ns.Started(new OperatorProcess(TestCluster.Kubeconfig(ofAnother: token), new Dictionary<string, string>
         {
             ["WATCH_NAMESPACES"] = $"{Ns.Name},{second.Name}",
             ["LOG_LEVEL"] = "INFO",

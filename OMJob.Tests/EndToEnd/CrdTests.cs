@@ -9,7 +9,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class CrdTests(Cluster cluster) : ClusterTest(cluster)
+public class CrdTests(TestCluster cluster) : ClusterTest(cluster)
 {
     /// <summary>A field of a schema: how one writes down a value of it, and what its schema says.</summary>
     sealed record Field(string Path, JsonObject Schema, Func<JsonNode?, JsonNode> With)
@@ -17,7 +17,7 @@ public class CrdTests(Cluster cluster) : ClusterTest(cluster)
         public string? Type => Schema.Text("type");
     }
 
-    static JsonObject Root(string kind) => (JsonObject)Json.Yaml(Cluster.Read("crd.yaml"))
+    static JsonObject Root(string kind) => (JsonObject)Json.Yaml(TestCluster.Read("crd.yaml"))
         .Single(crd => crd.Text("spec", "names", "kind") == kind)
         .Items("spec", "versions").Single().At("schema", "openAPIV3Schema")!;
 
@@ -57,7 +57,7 @@ public class CrdTests(Cluster cluster) : ClusterTest(cluster)
         var collection = kind == "OMJob" ? Paths.OMJobs(Ns.Name) : Paths.CronOMJobs(Ns.Name);
         foreach (var field in Fields(kind, "spec"))
         {
-            var valid = Json.Yaml(Cluster.Read($"examples/{example}")).Single();
+            var valid = Json.Yaml(TestCluster.Read($"examples/{example}")).Single();
             JsonNode wrong = field.Type switch { "string" => 5, "integer" => "five", "boolean" => "yes", _ => true };
             Set(valid, "spec", field.With(wrong));
             var refused = await Assert.ThrowsAsync<ApiException>(() =>

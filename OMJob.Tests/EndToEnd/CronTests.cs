@@ -18,7 +18,7 @@ public class CronTests
     {
         await using var cluster = await CronCluster.Start("2026-01-31T11:59:00");
         await cluster.Operator();
-        await cluster.Api.Create(CronCluster.Crons, Json.Yaml(Cluster.Read("examples/cronomjob.yaml")).Single());
+        await cluster.Api.Create(CronCluster.Crons, Json.Yaml(TestCluster.Read("examples/cronomjob.yaml")).Single());
         await cluster.SetTime(CronCluster.Utc("2026-01-31T12:00:00"));
         var job = await cluster.Job("om-cronomjob-hello-1769860800", "Succeeded");
         var runId = job.Text("metadata", "labels", "app.kubernetes.io/run-id")!;
@@ -260,7 +260,7 @@ public class CronTests
 }
 
 /// <summary>On whatever cluster there is: the real clock, and the real garbage collector.</summary>
-public class CronClusterTests(Cluster cluster) : ClusterTest(cluster)
+public class CronClusterTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task G19_a_CronOMJob_that_is_deleted_takes_its_runs_along_but_the_handler_runs_first()
@@ -320,7 +320,7 @@ sealed class CronCluster : IAsyncDisposable
         return started;
     }
 
-    public Task Install(bool schedules) => Api.Apply(Json.Yaml(Cluster.Read("crd.yaml"))
+    public Task Install(bool schedules) => Api.Apply(Json.Yaml(TestCluster.Read("crd.yaml"))
         .Where(crd => schedules || crd.Name() != "cronomjobs.pipelines.openmetadata.org"));
 
     public async Task<OperatorProcess> Operator(

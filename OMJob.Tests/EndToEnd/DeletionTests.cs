@@ -7,7 +7,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class DeletionTests(Cluster cluster) : ClusterTest(cluster)
+public class DeletionTests(TestCluster cluster) : ClusterTest(cluster)
 {
     // It ends well only because it is stopped. Times are whole seconds: within the same one nobody could tell.
     const string Obedient = "trap 'sleep 1.1; exit 0' TERM; echo up; sleep 600 & wait";

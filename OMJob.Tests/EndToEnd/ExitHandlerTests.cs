@@ -7,7 +7,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class ExitHandlerTests(Cluster cluster) : ClusterTest(cluster)
+public class ExitHandlerTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task G16_a_failed_exit_handler_is_tried_again_until_it_succeeds_or_its_attempts_are_used_up()

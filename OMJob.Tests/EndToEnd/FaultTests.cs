@@ -9,7 +9,7 @@ namespace OMJobs.Tests.EndToEnd;
 using OMJobs.Sandbox;
 
 /// <summary>One run for each write that the operator makes: there it is killed and started again.</summary>
-public abstract class KillTests(Cluster cluster) : ClusterTest(cluster)
+public abstract class KillTests(TestCluster cluster) : ClusterTest(cluster)
 {
     private protected abstract bool Before { get; }
 
@@ -35,7 +35,7 @@ public abstract class KillTests(Cluster cluster) : ClusterTest(cluster)
     async Task KillAtEveryWrite(Func<JobBuilder, Task> scenario)
     {
         var (name, writes, last) = ("", 0, 0);
-        using var proxy = new FaultProxy(Cluster.Api);
+        using var proxy = new FaultProxy(TestCluster.Api);
         var running = Ns.Operator(proxy);
         await running;
         proxy.Fault = async (request, forward) =>
@@ -66,17 +66,17 @@ public abstract class KillTests(Cluster cluster) : ClusterTest(cluster)
             || (request.Content is { } body && (await body.ReadAsStringAsync()).Contains(name)));
 }
 
-public class KilledBeforeAWriteTests(Cluster cluster) : KillTests(cluster)
+public class KilledBeforeAWriteTests(TestCluster cluster) : KillTests(cluster)
 {
     private protected override bool Before => true;
 }
 
-public class KilledAfterAWriteTests(Cluster cluster) : KillTests(cluster)
+public class KilledAfterAWriteTests(TestCluster cluster) : KillTests(cluster)
 {
     private protected override bool Before => false;
 }
 
-public class FaultTests(Cluster cluster) : ClusterTest(cluster)
+public class FaultTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Theory]
     [InlineData(401, "Unauthorized")]
@@ -88,7 +88,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
     public async Task Each_write_is_repeated_where_it_is_first_answered(int code, string reason)
     {
         var seen = new ConcurrentDictionary<string, bool>();
-        using var proxy = new FaultProxy(Cluster.Api);
+        using var proxy = new FaultProxy(TestCluster.Api);
         proxy.Fault = async (request, forward) =>
         {
             if (!FaultProxy.IsWrite(request) || !seen.TryAdd($"{request.Method} {request.RequestUri}", true))
@@ -109,7 +109,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
     public async Task G13_told_to_wait_for_no_time_or_a_day_it_does_neither(string retryAfter, bool writes)
     {
         var (refuses, refused) = (true, 0);
-        using var proxy = new FaultProxy(Cluster.Api);
+        using var proxy = new FaultProxy(TestCluster.Api);
         proxy.Fault = async (request, forward) =>
         {
             if (!Volatile.Read(ref refuses) || FaultProxy.IsWrite(request) != writes) return await forward();
@@ -118,7 +118,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
         };
         var job = new JobBuilder("throttled");
         await Ns.Create(job);
-        Ns.Started(new OperatorProcess(Cluster.Kubeconfig(proxy.Address), "--namespace", Ns.Name));
+        Ns.Started(new OperatorProcess(TestCluster.Kubeconfig(proxy.Address), "--namespace", Ns.Name));
         await Eventually.True("it is refused", () => Volatile.Read(ref refused) > 0);
         await Task.Delay(TimeSpan.FromSeconds(6), TestContext.Current.CancellationToken);
         Volatile.Write(ref refuses, false);
@@ -130,7 +130,7 @@ public class FaultTests(Cluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task G13_what_happens_while_the_API_server_is_out_of_reach_is_seen_afterwards()
     {
-        using var proxy = new FaultProxy(Cluster.Api);
+        using var proxy = new FaultProxy(TestCluster.Api);
         var (near, away) = (proxy.Fault, (Fault)((_, _) => Task.FromResult<HttpResponseMessage?>(null)));
         var process = await Ns.Operator(proxy);
         var (ends, vanishes) = (new JobBuilder("ends", "sleep 600"), new JobBuilder("vanishes", "sleep 600"));

@@ -7,7 +7,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class ForeignPodTests(Cluster cluster) : ClusterTest(cluster)
+public class ForeignPodTests(TestCluster cluster) : ClusterTest(cluster)
 {
     Task<JsonObject> Foreign(string name) => Ns.CreatePod(Json.Yaml($$"""
         metadata: {name: {{name}} }

@@ -118,7 +118,7 @@ public sealed class Image : IAsyncLifetime
     }
 }
 
-public class ImageTests(Cluster cluster, Image image) : ClusterTest(cluster), IClassFixture<Image>
+public class ImageTests(TestCluster cluster, Image image) : ClusterTest(cluster), IClassFixture<Image>
 {
     const int NonRoot = 65532, OfOpenShift = 1000650000;
 
@@ -140,7 +140,7 @@ public class ImageTests(Cluster cluster, Image image) : ClusterTest(cluster), IC
     {
         Assert.SkipUnless(image.Missing is null, image.Missing ?? "");
         var process = Ns.Started(image.RunInPod(
-            Cluster.Api.Server, Cluster.Api.Authorities, Cluster.OperatorToken, user, Ns.Name));
+            TestCluster.Api.Server, TestCluster.Api.Authorities, TestCluster.OperatorToken, user, Ns.Name));
         var job = new JobBuilder("in-a-pod");
         await Ns.Create(job);
         await Ns.Ends(job, "Succeeded");
@@ -152,7 +152,7 @@ public class ImageTests(Cluster cluster, Image image) : ClusterTest(cluster), IC
     public async Task Without_a_home_directory_a_user_whom_the_image_does_not_know_gets_no_TLS()
     {
         Assert.SkipUnless(image.Missing is null, image.Missing ?? "");
-        await using var process = image.Run(Cluster.Kubeconfig(), OfOpenShift, home: null);
+        await using var process = image.Run(TestCluster.Kubeconfig(), OfOpenShift, home: null);
         await Eventually.True("no TLS", () => process.Log.Contains("home directory"), seconds: 20);
     }
 

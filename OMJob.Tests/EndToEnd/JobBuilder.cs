@@ -38,7 +38,7 @@ sealed class JobBuilder
     /// <summary>One of the repository's examples, as its users apply it.</summary>
     public static JobBuilder Example(string file)
     {
-        var job = Json.Yaml(Cluster.Read($"examples/{file}")).Single();
+        var job = Json.Yaml(TestCluster.Read($"examples/{file}")).Single();
         job["metadata"]!.AsObject().Remove("namespace");
         return new JobBuilder(job);
     }

@@ -7,7 +7,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class KubeletTests(Cluster cluster) : ClusterTest(cluster)
+public class KubeletTests(TestCluster cluster) : ClusterTest(cluster)
 {
     Task<JsonObject> Run(string name, string script, string more = "", string annotations = "") =>
         Ns.CreatePod(Json.Yaml($$"""

@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class LifetimeTests(Cluster cluster) : ClusterTest(cluster)
+public class LifetimeTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task H3_after_its_time_to_live_an_OMJob_goes_and_takes_its_pods_with_it()

@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class MainPodEndTests(Cluster cluster) : ClusterTest(cluster)
+public class MainPodEndTests(TestCluster cluster) : ClusterTest(cluster)
 {
     // It exits 0 when it is stopped, and late enough for whole seconds to show which was first.
     const string Obedient = "trap 'sleep 1.1; exit 0' TERM; echo up; sleep 600 & wait";

@@ -9,12 +9,12 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public abstract class NetworkTests(Cluster cluster, bool http2) : ClusterTest(cluster), IDisposable
+public abstract class NetworkTests(TestCluster cluster, bool http2) : ClusterTest(cluster), IDisposable
 {
     readonly FaultProxy http = new(cluster.Api); // speaks nothing newer than HTTP/1.1
     TcpProxy? proxy;
 
-    TcpProxy Proxy => proxy ??= new(http2 ? Cluster.Api.Server : new Uri(http.Address));
+    TcpProxy Proxy => proxy ??= new(http2 ? TestCluster.Api.Server : new Uri(http.Address));
 
     [Fact]
     public async Task W6_A_connection_cut_at_any_byte_of_a_run_loses_and_repeats_nothing()
@@ -114,6 +114,6 @@ public abstract class NetworkTests(Cluster cluster, bool http2) : ClusterTest(cl
     }
 }
 
-public class Http2Tests(Cluster cluster) : NetworkTests(cluster, http2: true);
+public class Http2Tests(TestCluster cluster) : NetworkTests(cluster, http2: true);
 
-public class Http1Tests(Cluster cluster) : NetworkTests(cluster, http2: false);
+public class Http1Tests(TestCluster cluster) : NetworkTests(cluster, http2: false);

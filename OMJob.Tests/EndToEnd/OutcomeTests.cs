@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class OutcomeTests(Cluster cluster) : ClusterTest(cluster)
+public class OutcomeTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task The_first_example_runs_as_it_is()

@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class PodTests(Cluster cluster) : ClusterTest(cluster)
+public class PodTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task An_application_brings_no_env_and_its_exit_handler_still_hears_the_outcome()

@@ -8,13 +8,13 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
+public class ProcessTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task It_watches_every_namespace_that_it_is_given_and_no_other()
     {
-        await using var second = await Cluster.NewNamespace();
-        await using var other = await Cluster.NewNamespace();
+        await using var second = await TestCluster.NewNamespace();
+        await using var other = await TestCluster.NewNamespace();
         await Ns.Operator("--namespace", second.Name);
         TestNamespace[] all = [Ns, second, other];
         var jobs = all.Select(ns => (Namespace: ns, Job: new JobBuilder("job"))).ToList();
@@ -41,7 +41,7 @@ public class ProcessTests(Cluster cluster) : ClusterTest(cluster)
     public async Task W5_after_more_connections_than_it_can_take_it_still_answers()
     {
         string[] few = ["-c", "ulimit -n 256; exec \"$0\" \"$@\"", OperatorProcess.Binary, "--namespace", Ns.Name];
-        var process = Ns.Started(new OperatorProcess("sh", Cluster.Kubeconfig(), [], few));
+        var process = Ns.Started(new OperatorProcess("sh", TestCluster.Kubeconfig(), [], few));
         await process.Ready();
         var connections = Enumerable.Range(0, 300).Select(_ => new TcpClient()).ToList();
         await Task.WhenAll(connections.Select(Connect));

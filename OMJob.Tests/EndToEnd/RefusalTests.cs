@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class RefusalTests(Cluster cluster) : ClusterTest(cluster)
+public class RefusalTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task G14_H14_a_quota_is_waited_for_and_said_to_be_in_the_way()

@@ -7,17 +7,17 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class RightsTests(Cluster cluster) : ClusterTest(cluster)
+public class RightsTests(TestCluster cluster) : ClusterTest(cluster)
 {
     [Fact]
     public async Task A_namespace_without_rights_holds_up_no_other_and_is_named_until_it_gives_them()
     {
-        await using var second = await Cluster.NewNamespace();
+        await using var second = await TestCluster.NewNamespace();
         var (here, there) = (new JobBuilder("here"), new JobBuilder("there"));
         var account = Json.Object("""{"metadata": {"name": "limited"} }""");
         await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), account);
         await Allow(Ns);
-        var kubeconfig = Cluster.Kubeconfig(ofAnother: await Cluster.Token(Ns.Name, "limited"));
+        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Token(Ns.Name, "limited"));
         var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name, "-n", second.Name));
         await second.Create(there);
         await Ns.Create(here);
@@ -35,7 +35,7 @@ public class RightsTests(Cluster cluster) : ClusterTest(cluster)
     /// <summary>The account `limited` of this test's namespace gets all rights of the operator in that one.</summary>
     Task Allow(TestNamespace ns)
     {
-        var rules = Json.Yaml(Cluster.Read("deploy.yaml")).Single(d => d.Text("kind") == "ClusterRole")["rules"]!;
+        var rules = Json.Yaml(TestCluster.Read("deploy.yaml")).Single(d => d.Text("kind") == "ClusterRole")["rules"]!;
         var role = Json.Yaml($$"""
             apiVersion: rbac.authorization.k8s.io/v1
             kind: Role

@@ -6,7 +6,7 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class SecretTests(Cluster cluster) : ClusterTest(cluster)
+public class SecretTests(TestCluster cluster) : ClusterTest(cluster)
 {
     const string Mark = "s3cret-0f-th1s-run";
     const string Env = $$"""[{"name": "config", "value": "{\"password\": \"{{Mark}}\"}"}]""";

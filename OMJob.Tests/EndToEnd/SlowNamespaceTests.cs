@@ -6,15 +6,15 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-public class SlowNamespaceTests(Cluster cluster) : ClusterTest(cluster)
+public class SlowNamespaceTests(TestCluster cluster) : ClusterTest(cluster)
 {
     /// <summary>As with an admission webhook that does not answer.</summary>
     [Theory, InlineData("pods"), InlineData("events")]
     public async Task A_namespace_whose_writes_take_10_seconds_delays_no_run_and_no_event_of_another(string resource)
     {
-        await using var slow = await Cluster.NewNamespace();
+        await using var slow = await TestCluster.NewNamespace();
         var held = 0;
-        using var proxy = new FaultProxy(Cluster.Api);
+        using var proxy = new FaultProxy(TestCluster.Api);
         proxy.Fault = async (request, forward) =>
         {
             if (request.Method != HttpMethod.Post

@@ -13,13 +13,13 @@ sealed class TestNamespace : IAsyncDisposable
     /// <summary>The operators' own, unless a test says another, longer one.</summary>
     public static readonly TimeSpan LostPodSlack = TimeSpan.FromSeconds(2);
 
-    readonly Cluster cluster;
+    readonly TestCluster cluster;
     readonly CancellationTokenSource stop = new();
     readonly List<OperatorProcess> operators = [];
     readonly List<Notice> history = [];
     readonly Task watching;
 
-    TestNamespace(Cluster cluster, string name)
+    TestNamespace(TestCluster cluster, string name)
     {
         (this.cluster, Name) = (cluster, name);
         watching = Task.WhenAll(Record(Paths.OMJobs(name)), Record(Paths.Pods(name)));
@@ -29,7 +29,7 @@ sealed class TestNamespace : IAsyncDisposable
 
     public SandboxClient Api => cluster.Api;
 
-    public static async Task<TestNamespace> Create(Cluster cluster, string name)
+    public static async Task<TestNamespace> Create(TestCluster cluster, string name)
     {
         await cluster.Api.Create(Paths.Namespaces, new JsonObject
         {

@@ -10,14 +10,14 @@ using Xunit.v3;
 
 // The tests wait more than they work: more of them than cores may run at once.
 [assembly: Parallelization(MaxThreads = 16)]
-[assembly: AssemblyFixture(typeof(OMJobs.Tests.EndToEnd.Cluster))]
+[assembly: AssemblyFixture(typeof(OMJobs.Tests.EndToEnd.TestCluster))]
 
 namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
 /// <summary>For all tests: a client with an administrator's rights, a kubelet, kubeconfigs for operators.</summary>
-public class Cluster : IAsyncLifetime
+public class TestCluster : IAsyncLifetime
 {
     static readonly string? Given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
     static readonly string? StopCommand = Environment.GetEnvironmentVariable("OMJOB_TEST_APISERVER_STOP");
@@ -157,13 +157,13 @@ public class Cluster : IAsyncLifetime
 }
 
 /// <summary>A test in a namespace of its own. On failure it shows what happened there.</summary>
-public abstract class ClusterTest(Cluster cluster) : IAsyncLifetime
+public abstract class ClusterTest(TestCluster cluster) : IAsyncLifetime
 {
-    private protected Cluster Cluster { get; } = cluster;
+    private protected TestCluster TestCluster { get; } = cluster;
 
     private protected TestNamespace Ns { get; private set; } = null!;
 
-    public async ValueTask InitializeAsync() => Ns = await Cluster.NewNamespace();
+    public async ValueTask InitializeAsync() => Ns = await TestCluster.NewNamespace();
 
     public async ValueTask DisposeAsync()
     {
