@@ -12,6 +12,7 @@ using System.Security;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Cronos;
+using static OMJobs.Times;
 
 namespace OMJobs;
 
@@ -168,7 +169,7 @@ static class Scheduling
         var step = problem is null ? AtTick(cron, schedule!, since, live, runs, gone, retryAt, queued, now)
             : Say(cron, problem, problem == Suspended ? null : new("ScheduleInvalid", problem, true));
         step ??= BeyondLimit(cron, runs) ?? new(CronAct.Wait);
-        return step with { Wake = Protocol.Earliest(step.Wake, next) };
+        return step with { Wake = Earliest(step.Wake, next) };
     }
 
     /// <summary>What follows from the latest tick that is not decided yet; null where there is nothing to do.</summary>
@@ -316,7 +317,7 @@ static class Runs
         foreach (var note in live.Get("metadata").Get("annotations").Fields()) annotations.Give(note.Name, note.Value);
         annotations.Remove("kubectl.kubernetes.io/last-applied-configuration"); // it is not that of an OMJob
         foreach (var field in live.Get("spec").Get("omJobSpec").Fields()) spec[field.Name] = field.Value.Node();
-        labels[Labels.RunId] = runId;
+        labels[LabelKeys.RunId] = runId;
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
             foreach (var item in ((spec[pod] as JsonObject)?["env"] as JsonArray ?? []).OfType<JsonObject>())
                 if (Placeholder(Word(item["name"]), Word(item["value"]), runId, name) is { } value) item["value"] = value;
@@ -346,50 +347,4 @@ static class Runs
         ("jobName", "{{ omjob.name }}") => name,
         _ => null,
     };
-}
-
-// ---------------------------------------------------------------------------------------------------------- models
-
-/// <summary>CronOMJob.status (CONTRACT section 1).</summary>
-sealed record CronStatus(DateTimeOffset? LastScheduleTime, string? LastName, string? Message);
-
-/// <summary>A CronOMJob, as much of it as decides: its omJobSpec is asked for when a run is created.</summary>
-sealed record Cron : CachedObject
-{
-    public bool Deleting { get; init; }
-    public DateTimeOffset Created { get; init; }
-    public string Expression { get; init; } = "";
-    public string TimeZone { get; init; } = "";
-    public bool Suspend { get; init; }
-    public long? StartingDeadline { get; init; }
-    public long SucceededLimit { get; init; }
-    public long FailedLimit { get; init; }
-    public bool HasTemplate { get; init; }
-    public CronStatus Status { get; init; } = new(null, null, null);
-}
-
-sealed record CronObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
-{
-    public CachedObject? ToCached(DateTimeOffset now)
-    {
-        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
-            return null;
-        return new Cron
-        {
-            Key = new(ns, name, Resources.CronOMJobs),
-            Uid = uid,
-            ResourceVersion = version,
-            Deleting = meta.DeletionTimestamp is not null,
-            Created = meta.CreationTimestamp ?? now,
-            Expression = Text.Truncate(Spec.Text("schedule")?.Trim() ?? "", 1000), // one that is cut is none
-            TimeZone = Text.Truncate(Spec.Text("timeZone")?.Trim() ?? "", 100),
-            Suspend = Spec.Get("suspend").ValueKind == JsonValueKind.True,
-            StartingDeadline = Spec.Number("startingDeadlineSeconds"),
-            SucceededLimit = Spec.Number("successfulJobsHistoryLimit") ?? 3,
-            FailedLimit = Spec.Number("failedJobsHistoryLimit") ?? 3,
-            HasTemplate = Spec.Get("omJobSpec").OrNothing().ValueKind == JsonValueKind.Object,
-            Status = new(Status.Time("lastScheduleTime"), Names.Valid(Status.Text("lastOMJobName")),
-                Status.Text("message", most: 2000)),
-        };
-    }
 }

@@ -15,6 +15,7 @@
 // command line, Model/ what the operator knows of OMJobs and pods, Kube/ what any small controller needs.
 
 using Microsoft.Extensions.Logging;
+using static OMJobs.Times;
 
 namespace OMJobs;
 
@@ -68,7 +69,7 @@ sealed partial class Operator
         {
             Health = cluster.Unhealthy,
             Readiness = cluster.Unready,
-            Metrics = () => metrics.Render(Gauges()),
+            Metrics = () => metrics.Render([(Metrics.Depth, queue.Label, queue.Depth), .. JobMetrics.Gauges(cache, cluster)]),
         };
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -96,7 +97,7 @@ sealed partial class Operator
         }
     }
 
-    static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={Labels.Name}&");
+    static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={LabelKeys.Name}&");
     static Reflector Jobs(string ns) => new(Resources.OMJobs, ns);
 
     /// <summary>Drops our finalizers from every OMJob and pod of the namespaces (F6); returns the exit code.</summary>
@@ -190,29 +191,6 @@ sealed partial class Operator
             || (r.Resource == Resources.OMJobs && cache.Get(key) is not Job { IsLetGo: true })));
 
     // ----- reconcile
-
-    /// <summary>One reconcile of a key, and what it ends with: whether and when the key is to come again by itself.</summary>
-    sealed class Turn(Key key, TimeProvider time, CancellationToken stop)
-    {
-        public Key Key => key;
-        public CancellationToken Stop => stop;
-        /// <summary>Timestamp; null: it waits for a change.</summary>
-        public long? Due { get; private set; }
-        public bool Failed { get; private set; }
-
-        public void Requeue(TimeSpan after = default)
-        {
-            var seconds = Math.Clamp(after.TotalSeconds, 0, 315_360_000);
-            var at = time.GetTimestamp() + (long)(seconds * time.TimestampFrequency);
-            Due = Due is { } due ? Math.Min(due, at) : at;
-        }
-
-        public void Retry(TimeSpan after)
-        {
-            Failed = true;
-            Requeue(after);
-        }
-    }
 
     async Task Reconcile(Key key, CancellationToken cut)
     {
@@ -649,31 +627,6 @@ sealed partial class Operator
             LastEvent = told.Following(p.LastEvent, count, now, name, about),
         }).LastEvent!);
     }
-
-    /// <summary>What is counted at the time when it is asked for.</summary>
-    internal IEnumerable<(string Name, string Labels, double Value)> Gauges()
-    {
-        List<(string, string, double)> gauges = [(Metrics.Depth, queue.Label, queue.Depth)];
-        var counts = new int[(int)Phase.Failed + 1];
-        var (main, exit, late) = (0, 0, 0);
-        cache.Visit((phase, known) =>
-        {
-            counts[(int)phase]++;
-            if (phase.IsFinished()) return;
-            if (known.Refusals > 0 && phase == Phase.ExitHandlerRunning) exit++;
-            else if (known.Refusals > 0) main++;
-            if (Now > known.Due + TimeSpan.FromMinutes(1)) late++;
-        });
-        foreach (var phase in Enum.GetValues<Phase>())
-            gauges.Add((JobMetrics.Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
-        gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "main"), main));
-        gauges.Add((JobMetrics.Blocked, Metrics.Label("what", "exit"), exit));
-        gauges.Add((JobMetrics.Overdue, "", late));
-        foreach (var reflector in cluster.Reflectors)
-            gauges.Add((JobMetrics.LastEvent, $"{Metrics.Label("resource", reflector.Resource.Plural)},"
-                + Metrics.Label("watched_namespace", reflector.Namespace), reflector.LastEvent));
-        return gauges;
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------- decision
@@ -695,32 +648,6 @@ sealed record Decision(Act Act, string Why = "")
     /// <summary>The event to write once the step is done.</summary>
     public Event? Event { get; init; }
 }
-
-enum Presence { Unknown, Absent, Present, Refused, NamespaceGoing }
-
-/// <summary>What is known of a pod's name. Unknown only leads to asking; absent: a live GET answered 404.</summary>
-sealed record PodView(Pod? Pod)
-{
-    public Presence Presence { get; init; } = Pod is null ? Presence.Unknown : Presence.Present;
-    /// <summary>The API server's words, where it says that the pod can never be.</summary>
-    public string Message { get; init; } = "";
-    /// <summary>When it was asked for, its OMJob being as it is (server's time); null: a watch told it.</summary>
-    public DateTimeOffset? ReadAt { get; init; }
-    /// <summary>Not to be created before then.</summary>
-    public DateTimeOffset RetryAt { get; init; }
-    /// <summary>When to ask for it again, where its labels do not stay and so no watch tells of it.</summary>
-    public DateTimeOffset? AskAgain { get; init; }
-    /// <summary>G21: a version of it reached us that was being deleted before main had ended.</summary>
-    public bool Stopped { get; init; }
-
-    public static PodView Unknown { get; } = new((Pod?)null);
-    public static PodView Absent { get; } = new((Pod?)null) { Presence = Presence.Absent };
-    public static PodView NamespaceGoing { get; } = new((Pod?)null) { Presence = Presence.NamespaceGoing };
-    public static PodView Refused(string words) => new((Pod?)null) { Presence = Presence.Refused, Message = words };
-}
-
-/// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: only a clock says so.</summary>
-sealed record End(int? ExitCode, string Message, bool ByClock = false);
 
 /// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
 static class Protocol
@@ -752,7 +679,7 @@ static class Protocol
 
     static Decision WhenNamespaceGoes(Job job, PodView main, DateTimeOffset now, Deadlines deadlines)
     {
-        var end = job.Status.Phase == Phase.Running ? Ended(main, now, deadlines) : null;
+        var end = job.Status.Phase == Phase.Running ? End.Of(main, now, deadlines) : null;
         var status = end is null ? job.Status : Recorded(job, main, end);
         return Finish(now, false, status, "exit handler cannot run: the namespace is being deleted");
     }
@@ -791,12 +718,12 @@ static class Protocol
             if (!IsFresh(main.ReadAt, now)) return new(Act.AskMain);
             main = PodView.Absent;
         }
-        if (Ended(main, now, deadlines) is { } end)
+        if (End.Of(main, now, deadlines) is { } end)
             return end.ByClock && !IsFresh(main.ReadAt, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels && main.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
         if (now >= main.AskAgain) return new(Act.AskMain);
-        if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(EndsBy(pod, deadlines), main.AskAgain) };
+        if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(End.ByClockAt(pod, deadlines), main.AskAgain) };
         if (job.Status.GivenUp is { } said) // it may be long ago that a watch told of the pod
             return IsFresh(main.ReadAt, now) ? new(Act.DeletePod, said) { Pod = pod } : new(Act.AskMain);
         if (job.Deleting) return new(Act.DeletePod, "the OMJob was deleted") { Pod = pod }; // G9
@@ -810,7 +737,7 @@ static class Protocol
             return GiveUp(job, $"did not start within {Text.Duration(deadlines.StartDeadline)}: {why}");
         if (now >= stop)
             return GiveUp(job, $"ran past its activeDeadlineSeconds of {pod.ActiveDeadline!.Value.TotalSeconds}");
-        return new(Act.Wait) { Wake = Earliest(start, stop, EndsBy(pod, deadlines), main.AskAgain) };
+        return new(Act.Wait) { Wake = Earliest(start, stop, End.ByClockAt(pod, deadlines), main.AskAgain) };
     }
 
     static Decision WhenExitHandlerRunning(
@@ -827,7 +754,7 @@ static class Protocol
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
         var letGo = drained?.DeletionTimestamp + deadlines.LostPodSlack;
-        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && Ended(exit, now, deadlines) is not null);
+        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && End.Of(exit, now, deadlines) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
@@ -849,7 +776,7 @@ static class Protocol
                 : now < patience ? new(Act.Wait) { Wake = patience }
                 : NextAttempt(job, PodTemplate.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
         }
-        if (Ended(exit, now, deadlines) is not { } end)
+        if (End.Of(exit, now, deadlines) is not { } end)
         {
             if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
             if (now >= exit.AskAgain) return new(Act.AskExit);
@@ -858,7 +785,7 @@ static class Protocol
             if (pod.Deleting || !(now >= deadline))
                 return new(Act.Wait)
                 {
-                    Wake = Earliest(pod.Deleting ? null : deadline, EndsBy(pod, deadlines), exit.AskAgain),
+                    Wake = Earliest(pod.Deleting ? null : deadline, End.ByClockAt(pod, deadlines), exit.AskAgain),
                 };
             if (!IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
@@ -915,52 +842,6 @@ static class Protocol
             ? new(Act.ReleasePod, why) { Pod = pod }
             : new(Act.DeletePod, why) { Pod = pod, Event = fact };
     }
-
-    // ----- the end of a pod
-
-    /// <summary>How a pod ended, null while it has not (DESIGN: "over" is the first of these).</summary>
-    public static End? Ended(PodView view, DateTimeOffset now, Deadlines deadlines)
-    {
-        if (view.Presence == Presence.Absent) return new(null, "was deleted before its end was seen");
-        if (view.Pod is not { } pod) return null;
-        if (pod.ExitCode is { } code) return Terminated(pod, code, view.Stopped);
-        if (pod.PhaseOver && !pod.MainRunning) return new(null, $"failed{Details(pod)}"); // P: no container statuses
-        if (now >= pod.OverSeen + pod.Grace + deadlines.LostPodSlack) return new(null, $"failed{Details(pod)}", true);
-        if (pod is { Deleting: true, Scheduled: false })
-            return new(null, $"was deleted before it started{Details(pod)}");
-        if (now > pod.DeletionTimestamp + deadlines.LostPodSlack) // G6
-            return new(null, "was lost: its node did not confirm its end within "
-                + $"{Text.Duration(deadlines.LostPodSlack)}{Details(pod)}", true);
-        return null;
-    }
-
-    /// <summary>
-    /// The exit code counts if main ended of itself: failure always; 0 only if it certainly ended before anybody asked
-    /// to stop it (G21). Times are whole seconds, so the same second proves nothing; and where main was seen running
-    /// while its pod was being deleted no node's clock proves anything.
-    /// </summary>
-    static End Terminated(Pod pod, int code, bool seenStopped)
-    {
-        if (code != 0) return new(code, $"failed with exit code {code}{Details(pod)}");
-        // P: a kubelet that deletes a pod which never ran may report an exit code of 0, without a time.
-        var stopped = seenStopped || pod.FinishedAt is null || pod.FinishedAt >= pod.DeletionRequested
-            || pod.Reason is not null || pod.Disruption is not null;
-        return stopped ? new(null, $"was stopped (exit code 0 afterwards){Details(pod)}") : new(0, "succeeded");
-    }
-
-    /// <summary>The reasons in parentheses, as far as there are any.</summary>
-    static string Details(Pod pod)
-    {
-        string?[] all =
-            [pod.ExitReason is "Error" or "Completed" ? null : pod.ExitReason, pod.Reason, pod.Disruption, pod.Waiting];
-        var said = all.Where(r => !string.IsNullOrEmpty(r)).Distinct().ToArray();
-        return said.Length == 0 ? "" : $" ({string.Join("; ", said)})";
-    }
-
-    /// <summary>When a clock alone can end the pod.</summary>
-    static DateTimeOffset? EndsBy(Pod pod, Deadlines deadlines) => Earliest(
-        pod.OverSeen + pod.Grace + deadlines.LostPodSlack,
-        pod.DeletionTimestamp + deadlines.LostPodSlack + TimeSpan.FromMilliseconds(1));
 
     // ----- steps
 
@@ -1055,6 +936,4 @@ static class Protocol
 
     static long Attempts(Job job, Deadlines deadlines) =>
         1 + (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
-
-    public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
 }

@@ -54,7 +54,7 @@ sealed class Reflector(Resource resource, string ns, string query = "")
 sealed class ListReader(ListReader.Item take)
 {
     public delegate void Item(ReadOnlySpan<byte> json);
-    enum At { Start, Fields, Items, End }
+    enum At { Start, Fields, Items, Done }
 
     const int GoodPage = 4 << 20, MostItems = 1000; // bytes
     byte[] buffer = [];
@@ -74,7 +74,7 @@ sealed class ListReader(ListReader.Item take)
         bytes += piece.Length;
         var reader = new Utf8JsonReader(buffer.AsSpan(0, length), isFinalBlock: false, state);
         var used = 0;
-        while (at != At.End && Step(ref reader)) (used, state) = ((int)reader.BytesConsumed, reader.CurrentState);
+        while (at != At.Done && Step(ref reader)) (used, state) = ((int)reader.BytesConsumed, reader.CurrentState);
         buffer.AsSpan(used, length - used).CopyTo(buffer);
         length -= used;
     }
@@ -86,7 +86,7 @@ sealed class ListReader(ListReader.Item take)
         switch (at)
         {
             case At.Start: at = reader.TokenType == JsonTokenType.StartObject ? At.Fields : throw new JsonException(); break;
-            case At.Fields when reader.TokenType == JsonTokenType.EndObject: at = At.End; break;
+            case At.Fields when reader.TokenType == JsonTokenType.EndObject: at = At.Done; break;
             case At.Items when reader.TokenType == JsonTokenType.EndArray: at = At.Fields; break;
             case At.Fields:
                 var (isMeta, isItems) = (reader.ValueTextEquals("metadata"u8), reader.ValueTextEquals("items"u8));
@@ -116,7 +116,7 @@ sealed class ListReader(ListReader.Item take)
         if (!reply.Ok) return reply;
         try { Feed(reply.Body); }
         catch (JsonException) { at = At.Start; }
-        return at == At.End && Meta?.ResourceVersion is not null ? reply
+        return at == At.Done && Meta?.ResourceVersion is not null ? reply
             : Reply.Failed("the list cannot be read");
     }
 

@@ -31,3 +31,9 @@ static class Text
     public static string? Time(DateTimeOffset? time) =>
         time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }
+
+static class Times
+{
+    /// <summary>The first of those that there are; null: there is none.</summary>
+    public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
+}

@@ -135,8 +135,8 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
             BackoffLimit = Spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null,
             Generation = meta.Generation ?? 0,
-            Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(Labels.Pipeline),
-            RunId = finished ? null : meta.Labels?.GetValueOrDefault(Labels.RunId),
+            Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(LabelKeys.Pipeline),
+            RunId = finished ? null : meta.Labels?.GetValueOrDefault(LabelKeys.RunId),
             Cron = cron is null ? null : new(new(ns, cron.Name!, Resources.CronOMJobs), Names.Uid(cron.Uid)),
         };
     }

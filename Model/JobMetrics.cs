@@ -18,4 +18,27 @@ static class JobMetrics
         (Overdue, "gauge", "OMJobs that are a minute past a deadline by which they should have gone on."),
         (LastEvent, "gauge", "When a watch last heard of the API server; 0: never."),
     ];
+
+    /// <summary>What is counted at the time when it is asked for.</summary>
+    public static IEnumerable<(string Name, string Labels, double Value)> Gauges(JobCache cache, Cluster cluster)
+    {
+        var (counts, main, exit, late, now) = (new int[(int)Phase.Failed + 1], 0, 0, 0, cluster.Now);
+        cache.Visit((phase, known) =>
+        {
+            counts[(int)phase]++;
+            if (phase.IsFinished()) return;
+            if (known.Refusals > 0 && phase == Phase.ExitHandlerRunning) exit++;
+            else if (known.Refusals > 0) main++;
+            if (now > known.Due + TimeSpan.FromMinutes(1)) late++;
+        });
+        return
+        [
+            .. counts.Select((count, phase) => (Jobs, Metrics.Label("phase", $"{(Phase)phase}"), (double)count)),
+            (Blocked, Metrics.Label("what", "main"), main),
+            (Blocked, Metrics.Label("what", "exit"), exit),
+            (Overdue, "", late),
+            .. cluster.Reflectors.Select(r => (LastEvent, $"{Metrics.Label("resource", r.Resource.Plural)},"
+                + Metrics.Label("watched_namespace", r.Namespace), (double)r.LastEvent)),
+        ];
+    }
 }

@@ -69,7 +69,7 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             return null;
         var owner = meta.Controller(Resources.OMJobs);
         var uidOf = Names.Uid(owner?.Uid
-            ?? meta.Labels?.GetValueOrDefault(Labels.Uid) ?? meta.Annotations?.GetValueOrDefault(Labels.Uid));
+            ?? meta.Labels?.GetValueOrDefault(LabelKeys.Uid) ?? meta.Annotations?.GetValueOrDefault(LabelKeys.Uid));
         var main = Status?.ContainerStatuses?.Find(c => c?.Name == "main")?.State;
         var over = Status?.Phase is "Succeeded" or "Failed";
         var disruption = Status?.Conditions?.Find(c => c is { Type: "DisruptionTarget", Status: "True" });
@@ -78,12 +78,12 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
             Key = new(ns, name, Resources.Pods),
             Uid = uid,
             ResourceVersion = version,
-            JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(Labels.Name))
+            JobName = owner?.Name ?? Names.Valid(meta.Labels?.GetValueOrDefault(LabelKeys.Name))
                 ?? (uidOf is not null && name.EndsWith(PodTemplate.MainSuffix, StringComparison.Ordinal)
                     ? name[..^PodTemplate.MainSuffix.Length] : ""),
             JobUid = uidOf,
             HasOwner = owner is not null,
-            LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(Labels.Name)),
+            LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(LabelKeys.Name)),
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
             FinalizerCount = meta.Finalizers?.Length ?? 0,
             Created = meta.CreationTimestamp ?? now,

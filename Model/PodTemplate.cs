@@ -8,7 +8,7 @@ namespace OMJobs;
 
 enum PodType { Main, ExitHandler }
 
-static class Labels
+static class LabelKeys
 {
     const string Prefix = "omjob.pipelines.openmetadata.org/";
     public const string Job = "omjob", Name = Prefix + "name", Type = Prefix + "pod-type", Uid = Prefix + "uid";
@@ -120,7 +120,7 @@ static class PodTemplate
         // A policy may take labels, an orphaning owner references: then this tells whose it is.
         var notes = own.Get("annotations").ValueKind == JsonValueKind.Object
             ? JsonObject.Create(own.Get("annotations"))! : [];
-        notes[Labels.Uid] = job.Uid;
+        notes[LabelKeys.Uid] = job.Uid;
         meta["annotations"] = notes;
         // G20: the collector would take a pod that names an owner which is orphaning its pods.
         if (!job.Orphaning) meta["ownerReferences"] = new JsonArray(Owner(job));
@@ -179,18 +179,18 @@ static class PodTemplate
         }
         Set("app.kubernetes.io/name", "openmetadata");
         Set("app.kubernetes.io/managed-by", "omjob-operator");
-        Set(Labels.Component, "ingestion");
-        Set(Labels.Pipeline, job.Pipeline);
-        Set(Labels.RunId, job.RunId);
+        Set(LabelKeys.Component, "ingestion");
+        Set(LabelKeys.Pipeline, job.Pipeline);
+        Set(LabelKeys.RunId, job.RunId);
         foreach (var label in spec.Get("labels").Fields()) Set(label.Name, label.Value.ToString());
-        if (exit) Set(Labels.Component, Labels.ExitHandler);
+        if (exit) Set(LabelKeys.Component, LabelKeys.ExitHandler);
         foreach (var (key, value) in OwnLabels(job, exit)) Set(key, value);
         return labels;
     }
 
     static (string, string)[] OwnLabels(Job job, bool exit) =>
-        [(Labels.Job, job.Name), (Labels.Name, job.Name),
-            (Labels.Type, exit ? Labels.ExitHandler : Labels.Main), (Labels.Uid, job.Uid)];
+        [(LabelKeys.Job, job.Name), (LabelKeys.Name, job.Name),
+            (LabelKeys.Type, exit ? LabelKeys.ExitHandler : LabelKeys.Main), (LabelKeys.Uid, job.Uid)];
 
     /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
     public static byte[] LabelPatch(Job job, Pod pod)

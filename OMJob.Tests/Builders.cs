@@ -163,9 +163,9 @@ sealed class APod
         metadata["labels"] = new JsonObject
         {
             ["omjob"] = "run",
-            [Labels.Name] = "run",
-            [Labels.Type] = type,
-            [Labels.Uid] = "uid-of-run",
+            [LabelKeys.Name] = "run",
+            [LabelKeys.Type] = type,
+            [LabelKeys.Uid] = "uid-of-run",
         };
         metadata["ownerReferences"] = new JsonArray(new JsonObject
         {
@@ -176,25 +176,25 @@ sealed class APod
             ["controller"] = true,
             ["blockOwnerDeletion"] = false,
         });
-        if (type == Labels.Main) metadata["finalizers"] = new JsonArray(OMJobs.Pod.Finalizer);
+        if (type == LabelKeys.Main) metadata["finalizers"] = new JsonArray(OMJobs.Pod.Finalizer);
     }
 
-    public static APod MainPod(string name = "run-main") => new(name, Labels.Main);
-    public static APod ExitPod(int attempt = 1) => new(PodTemplate.ExitName("run", attempt), Labels.ExitHandler);
+    public static APod MainPod(string name = "run-main") => new(name, LabelKeys.Main);
+    public static APod ExitPod(int attempt = 1) => new(PodTemplate.ExitName("run", attempt), LabelKeys.ExitHandler);
 
     // ----- whose it is
 
     /// <summary>As upstream's operator makes them: no finalizer, no uid label.</summary>
-    public APod OfUpstream() => Released().Do(() => metadata["labels"]!.AsObject().Remove(Labels.Uid));
+    public APod OfUpstream() => Released().Do(() => metadata["labels"]!.AsObject().Remove(LabelKeys.Uid));
     public APod Released() => Do(() => metadata.Remove("finalizers"));
     public APod HeldBy(string finalizer) => Do(() => metadata["finalizers"] = new JsonArray(finalizer));
     public APod WithoutOwner() => Do(() => metadata.Remove("ownerReferences"));
-    public APod Annotated() => Do(() => metadata["annotations"] = new JsonObject { [Labels.Uid] = "uid-of-run" });
+    public APod Annotated() => Do(() => metadata["annotations"] = new JsonObject { [LabelKeys.Uid] = "uid-of-run" });
     public APod WithoutLabels() => Do(() => metadata.Remove("labels"));
     public APod OfUid(string uid) => Do(() =>
     {
         if (metadata["ownerReferences"] is { } owners) owners[0]!["uid"] = uid;
-        metadata["labels"]![Labels.Uid] = uid;
+        metadata["labels"]![LabelKeys.Uid] = uid;
     });
     public APod OwnedBy(string kind, bool controller) => Do(() =>
     {

@@ -149,7 +149,7 @@ public sealed class DecisionTableTests
                 // G22: beside that only a main pod that others delete, once its handler has had its time.
                 var drained = phase == Phase.ExitHandlerRunning && !job.Deleting && decision.Pod == main.Pod
                     && main.Pod!.Deleting && (now >= main.Pod.DeletionTimestamp + Moment.Clocks.LostPodSlack
-                        || PodTemplate.Ran(job) > 0 || Protocol.Ended(exit, now, Moment.Clocks) is not null);
+                        || PodTemplate.Ran(job) > 0 || End.Of(exit, now, Moment.Clocks) is not null);
                 return (phase.IsFinished() || drained) && decision.Pod!.BelongsTo(job) ? null
                     : "released before the end is recorded";
             case Act.RestoreLabels:

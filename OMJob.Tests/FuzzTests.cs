@@ -37,7 +37,7 @@ public sealed class FuzzTests
 
     static readonly Reply Ended = new(200, []);
 
-    static string Rich(AnOMJob job) => job.WithLabel(Labels.Pipeline, "p").OwnedBy("uid-of-hourly")
+    static string Rich(AnOMJob job) => job.WithLabel(LabelKeys.Pipeline, "p").OwnedBy("uid-of-hourly")
         .WithSpec("ttlSecondsAfterFinished", 60).WithSpec("activeDeadlineSeconds", 60)
         .WithSpec("exitHandlerBackoffLimit", 2).WithMain("""
             {"image":"i","command":["c"],"env":[{"name":"config","value":"secret"},{"name":"e","valueFrom":{} }],

@@ -201,7 +201,7 @@ public sealed class JobCacheTests
     public void An_OMJob_that_was_let_go_is_held_as_little_of_it_as_is_needed()
     {
         cache.Upsert(LetGo(AnOMJob.Finished("Failed").CompletedAt(-5).AtAttempt(3).OwnedBy("uid-of-hourly")
-            .WithSpec("ttlSecondsAfterFinished", 90).WithLabel(Labels.Pipeline, "p")));
+            .WithSpec("ttlSecondsAfterFinished", 90).WithLabel(LabelKeys.Pipeline, "p")));
         var old = Assert.IsType<Retained>(changes[^1].After);
         Assert.Equal((Run, "uid-of-run", "100"), (old.Key, old.Uid, old.ResourceVersion));
         Assert.Equal((Phase.Failed, false, 90u, "run-exit-3"), (old.Phase, old.Deleting, old.Ttl, old.ExitPodName));

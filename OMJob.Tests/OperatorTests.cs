@@ -463,7 +463,7 @@ public sealed class OperatorTests
         };
         stage.Start();
         stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main",
-            Json.Object($$"""{"metadata":{"labels":{"{{Labels.Name}}":null} } }"""));
+            Json.Object($$"""{"metadata":{"labels":{"{{LabelKeys.Name}}":null} } }"""));
         stage.Say("run-main", exited: null);
         stage.PatchJob(Json.Object($$"""{"message":"{{JobStatus.Stopped}}did not start within 1h"}"""));
         stage.Run(60);
@@ -544,7 +544,7 @@ public sealed class OperatorTests
         stage.Create(AnOMJob.Fresh());
         var pod = stage.Ask("POST", "/api/v1/namespaces/data/pods", Json.Object($$"""
             {"apiVersion":"v1","kind":"Pod","metadata":{"name":"run-main","finalizers":["{{OMJobs.Pod.Finalizer}}"],
-             "annotations":{"{{Labels.Uid}}":"of-one-that-is-gone"} },
+             "annotations":{"{{LabelKeys.Uid}}":"of-one-that-is-gone"} },
              "spec":{"containers":[{"name":"main","image":"i"}]} }
             """));
         Assert.True(pod.Ok, pod.Body.Text("message"));

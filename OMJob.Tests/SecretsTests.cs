@@ -48,7 +48,7 @@ public sealed class SecretsTests
             ("team", "blue-team"), .. more,
         ];
         return AnOMJob.HandlerRunning().Named("om-job-x").With("mainPodName", "om-job-x-main").AtAttempt(2)
-            .WithLabel(Labels.RunId, "2b7d4c10-run").WithLabel(Labels.Pipeline, "sample.hello")
+            .WithLabel(LabelKeys.RunId, "2b7d4c10-run").WithLabel(LabelKeys.Pipeline, "sample.hello")
             .WithMain(Spec(env, new() { ["team"] = "blue-team" }))
             .WithExit(Spec(env, new() { ["level"] = "gold" })).Job;
 

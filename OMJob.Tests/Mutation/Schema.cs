@@ -24,18 +24,20 @@ sealed class Schema
     readonly CSharpCompilation original;
     readonly SyntaxTree source;
 
-    /// <param name="path">The source file whose class is to be changed; those beside and below it belong to it.</param>
+    /// <param name="root">Where the operator's sources are.</param>
+    /// <param name="file">Which of them has the class that is to be changed.</param>
     /// <param name="build">Where what the build generates is: global usings and the assembly's attributes.</param>
     /// <param name="output">Where the assemblies are that it refers to.</param>
-    public Schema(string path, string build, string output)
+    public Schema(string root, string file, string build, string output)
     {
+        var path = Path.Combine(root, file);
         source = Parse(path);
         var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(':')
             .Concat(Packages.Select(name => Path.Combine(output, name)));
         original = CSharpCompilation.Create("omjob-operator",
             [
                 source, CSharpSyntaxTree.ParseText(Switch, options),
-                .. Sources(Path.GetDirectoryName(path)!).Where(p => p != path).Select(Parse),
+                .. Sources(root).Where(p => p != path).Select(Parse),
                 .. Directory.GetFiles(build, "*.cs").Select(Parse),
             ],
             references.Select(f => MetadataReference.CreateFromFile(f)),
@@ -53,7 +55,7 @@ sealed class Schema
     /// <summary>Makes the mutants of a class and compiles what can be compiled of them.</summary>
     public (Mutant[] Mutants, byte[] Assembly) Compile(string type)
     {
-        var declaration = source.GetRoot().DescendantNodes().OfType<ClassDeclarationSyntax>()
+        var declaration = source.GetRoot().DescendantNodes().OfType<TypeDeclarationSyntax>()
             .Single(c => c.Identifier.Text == type);
         Mutant[] mutants = [.. declaration.Members.Where(m => NameOf(m).Length > 0).SelectMany(m => Mutants.Of(m, NameOf(m)))
             .Select((m, i) => m with { Id = i + 1 })];
@@ -73,7 +75,7 @@ sealed class Schema
     }
 
     /// <summary>The source with all mutants in it, and where the text of each begins.</summary>
-    (string Text, List<(int Start, int Id)> Starts) Weave(ClassDeclarationSyntax type, Mutant[] mutants)
+    (string Text, List<(int Start, int Id)> Starts) Weave(TypeDeclarationSyntax type, Mutant[] mutants)
     {
         var text = new StringBuilder(source.ToString()[..type.OpenBraceToken.Span.End]);
         var starts = new List<(int, int)> { (0, 0) };

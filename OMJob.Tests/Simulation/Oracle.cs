@@ -210,7 +210,7 @@ sealed class Oracle(World world)
     JobRecord? JobOf(JsonObject pod)
     {
         var owner = pod.Items("metadata", "ownerReferences").FirstOrDefault(o => o.IsTrue("controller")).Text("uid");
-        var uid = owner ?? pod.Text("metadata", "labels", Labels.Uid) ?? pod.Text("metadata", "annotations", Labels.Uid);
+        var uid = owner ?? pod.Text("metadata", "labels", LabelKeys.Uid) ?? pod.Text("metadata", "annotations", LabelKeys.Uid);
         return uid is null ? null : jobs.GetValueOrDefault(uid);
     }
 
@@ -345,7 +345,7 @@ sealed class Oracle(World world)
     bool IsHidden(PodRecord pod) => IsUnlabelled(pod)
         && (pod.Stray || JobOf(pod.Last) is null or { Gone: true, Restored: true });
 
-    static bool IsUnlabelled(PodRecord pod) => pod.Last.At("metadata", "labels", Labels.Name) is null;
+    static bool IsUnlabelled(PodRecord pod) => pod.Last.At("metadata", "labels", LabelKeys.Name) is null;
 
     static bool HasOwner(JsonObject pod) => pod.Items("metadata", "ownerReferences").Any();
 

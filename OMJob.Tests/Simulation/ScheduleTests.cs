@@ -54,7 +54,7 @@ sealed class ScheduleOracle(World world)
         if (!ran.Add(tick) && !world.ServingLate) world.Violate($"{name} was created twice");
         var goesOn = world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false });
         if (goesOn && !world.ServingLate) world.Violate($"{name} was created while {lastName} went on");
-        var id = run.Text("metadata", "labels", Labels.RunId);
+        var id = run.Text("metadata", "labels", LabelKeys.RunId);
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
         {
             string? Env(string variable) =>

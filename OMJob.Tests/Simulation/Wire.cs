@@ -184,7 +184,7 @@ sealed partial class World
             || !(plan.Unlabelled || Ticks < policyUntil)) return sent.Body;
         var changed = (JsonObject)Json.Parse(body)!;
         var labels = changed.Child("metadata").Child("labels");
-        foreach (var name in (string[])[Labels.Job, Labels.Name, Labels.Type, Labels.Uid])
+        foreach (var name in (string[])[LabelKeys.Job, LabelKeys.Name, LabelKeys.Type, LabelKeys.Uid])
             if (sent.Method == HttpMethod.Post) labels.Remove(name);
             else labels[name] = null;
         return changed.Bytes();

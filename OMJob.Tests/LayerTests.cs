@@ -1,0 +1,36 @@
+// The operator's sources are layers: Program, OMJob and CronOMJob, Model, Kube. Each names only what is beside or below.
+
+using System.Text.RegularExpressions;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+public sealed partial class LayerTests
+{
+    static readonly string[][] Layers = [["Program.cs"], ["OMJob.cs", "CronOMJob.cs"], ["Model"], ["Kube"]];
+
+    [GeneratedRegex(@"///.*|//.*|""""""(.|\n)*?""""""|\$?""(\\.|[^""\\])*""|'(\\.|[^'\\])'")]
+    private static partial Regex NoCode { get; }
+
+    [GeneratedRegex(@"^(?:\w+ )*(?:class|record|struct|interface|enum|delegate [\w<>]+) (\w+)", RegexOptions.Multiline)]
+    private static partial Regex Declaration { get; }
+
+    static IEnumerable<string> Sources(string of)
+    {
+        var path = OMJobs.Sandbox.Repository.File(of);
+        return Directory.Exists(path) ? Directory.GetFiles(path, "*.cs") : [path];
+    }
+
+    static string Code(string path) => NoCode.Replace(File.ReadAllText(path), "");
+
+    [Theory, InlineData(1), InlineData(2), InlineData(3)]
+    public void A_layer_names_nothing_of_those_above(int layer)
+    {
+        var above = Layers[..layer].SelectMany(l => l).SelectMany(Sources)
+            .SelectMany(path => Declaration.Matches(Code(path))).Select(declared => declared.Groups[1].Value).ToHashSet();
+        Assert.Contains("Program", above);
+        foreach (var path in Layers[layer].SelectMany(Sources))
+            Assert.Empty(Regex.Matches(Code(path), @"(?<![.\w])[A-Z]\w*").Select(word => word.Value).Where(above.Contains)
+                .Select(name => $"{Path.GetFileName(path)} names {name}"));
+    }
+}
