@@ -97,7 +97,7 @@ static class PodTemplate
             own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
             ? itself : main.Get(name).OrNothing();
         var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked
-            ? asked : Json.DefaultSecurity;
+            ? asked : ModelJson.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
         foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
@@ -133,7 +133,7 @@ static class PodTemplate
     {
         var context = new JsonObject();
         foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
-        foreach (var field in Json.DefaultContainerSecurity.Fields().Concat(given.Fields()))
+        foreach (var field in ModelJson.DefaultContainerSecurity.Fields().Concat(given.Fields()))
             context.Give(field.Name, field.Value);
         return context;
     }

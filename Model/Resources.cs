@@ -7,7 +7,7 @@ static class Resources
     public const string ApiVersion = "pipelines.openmetadata.org/v1";
 
     public static readonly Resource
-        Pods = new("v1", "Pod", Json.Default.PodObject, Json.Default.WatchEventPodObject),
-        OMJobs = new(ApiVersion, "OMJob", Json.Default.JobObject, Json.Default.WatchEventJobObject),
-        CronOMJobs = new(ApiVersion, "CronOMJob", Json.Default.CronObject, Json.Default.WatchEventCronObject);
+        Pods = new("v1", "Pod", ModelJson.Default.PodObject, ModelJson.Default.WatchEventPodObject),
+        OMJobs = new(ApiVersion, "OMJob", ModelJson.Default.JobObject, ModelJson.Default.WatchEventJobObject),
+        CronOMJobs = new(ApiVersion, "CronOMJob", ModelJson.Default.CronObject, ModelJson.Default.WatchEventCronObject);
 }

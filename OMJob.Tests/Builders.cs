@@ -132,7 +132,7 @@ sealed class AnOMJob
         ["status"] = status.DeepClone(),
     }.ToJsonString();
 
-    public Job Job => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.JobObject)!.ToJob()! with
+    public Job Job => JsonSerializer.Deserialize(Json, OMJobs.ModelJson.Default.JobObject)!.ToJob()! with
     {
         ReadAt = seen is { } at ? Moment.At(at) : null,
         NamespaceAsked = asked,
@@ -292,7 +292,7 @@ sealed class APod
         ["status"] = status.DeepClone(),
     }.ToJsonString();
 
-    public Pod Pod => JsonSerializer.Deserialize(Json, OMJobs.Json.Default.PodObject)!.ToPod(Moment.At(seen))!;
+    public Pod Pod => JsonSerializer.Deserialize(Json, OMJobs.ModelJson.Default.PodObject)!.ToPod(Moment.At(seen))!;
 
     public static implicit operator PodView(APod pod) => new(pod.Pod) { ReadAt = pod.asked };
 
@@ -371,7 +371,7 @@ sealed class ACron
         ["status"] = status.DeepClone(),
     });
 
-    public Cron Cron => (Cron)Live.Deserialize(Json.Default.CronObject)!.ToCached(Moment.Now)!;
+    public Cron Cron => (Cron)Live.Deserialize(ModelJson.Default.CronObject)!.ToCached(Moment.Now)!;
 
     ACron Do(Action change) { change(); return this; }
 }

@@ -48,7 +48,7 @@ public sealed class FuzzTests
     [Fact]
     public void Whatever_an_OMJob_is_its_next_step_is_decided() => Hostile.Of(Jobs).Sample(json =>
     {
-        if (Read(() => JsonSerializer.Deserialize(json, Json.Default.JobObject)?.ToJob()) is not { } job) return;
+        if (Read(() => JsonSerializer.Deserialize(json, ModelJson.Default.JobObject)?.ToJob()) is not { } job) return;
         job = job with { ReadAt = Moment.Now };
         foreach (var main in (PodView[])[PodView.Unknown, PodView.Absent, APod.MainPod().Exited(1), APod.MainPod()])
         {
@@ -63,7 +63,7 @@ public sealed class FuzzTests
     [Fact]
     public void Whatever_a_pod_is_its_jobs_next_step_is_decided() => Hostile.Of(Pods).Sample(json =>
     {
-        if (Read(() => JsonSerializer.Deserialize(json, Json.Default.PodObject)?.ToPod(Moment.Now)) is not { } pod)
+        if (Read(() => JsonSerializer.Deserialize(json, ModelJson.Default.PodObject)?.ToPod(Moment.Now)) is not { } pod)
             return;
         var view = new PodView(pod) { ReadAt = Moment.Now };
         AnOMJob[] all = [AnOMJob.Pending(), AnOMJob.Running(), AnOMJob.HandlerRunning(), AnOMJob.Finished()];
@@ -79,7 +79,7 @@ public sealed class FuzzTests
     [Fact]
     public void Whatever_a_CronOMJob_is_its_next_step_is_decided() => Hostile.Of(Cron).Sample(json =>
     {
-        if (Read(() => JsonSerializer.Deserialize(json, Json.Default.CronObject)?.ToCached(Moment.Now)) is not Cron cron)
+        if (Read(() => JsonSerializer.Deserialize(json, ModelJson.Default.CronObject)?.ToCached(Moment.Now)) is not Cron cron)
             return;
         Job[] runs = [AnOMJob.Finished().Job, AnOMJob.Finished("Failed").Job];
         Scheduling.Decide(cron, true, runs, null, default, Moment.Now, Moment.Now);

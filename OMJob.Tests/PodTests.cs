@@ -503,7 +503,7 @@ public sealed class PodTests
         var job = Pending().Job;
         var json = JsonNode.Parse(PodTemplate.Build(job, PodType.Main))!;
         (json["metadata"]!["uid"], json["metadata"]!["resourceVersion"]) = ("u", "1");
-        var pod = JsonSerializer.Deserialize(json.ToJsonString(), Json.Default.PodObject)!.ToPod(Moment.Now)!;
+        var pod = JsonSerializer.Deserialize(json.ToJsonString(), ModelJson.Default.PodObject)!.ToPod(Moment.Now)!;
         Assert.True(pod is { HasOwner: true, HasFinalizer: true, LostLabels: false, JobName: "run" }
             && pod.BelongsTo(job));
     }
@@ -512,8 +512,8 @@ public sealed class PodTests
     public void An_object_without_its_identity_is_no_object()
     {
         Assert.Null(JsonSerializer.Deserialize("""{"metadata":{"name":"x","namespace":"y"}}""",
-            Json.Default.PodObject)!.ToPod(Moment.Now));
+            ModelJson.Default.PodObject)!.ToPod(Moment.Now));
         Assert.Null(JsonSerializer.Deserialize("""{"metadata":{"name":"x","namespace":"y"}}""",
-            Json.Default.JobObject)!.ToJob());
+            ModelJson.Default.JobObject)!.ToJob());
     }
 }

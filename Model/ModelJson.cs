@@ -11,7 +11,7 @@ namespace OMJobs;
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
 [JsonSerializable(typeof(WatchEvent<PodObject>))]
 [JsonSerializable(typeof(WatchEvent<CronObject>))]
-sealed partial class Json : JsonSerializerContext
+sealed partial class ModelJson : JsonSerializerContext
 {
     /// <summary>The pods' security context where the OMJob gives none; Pod Security "restricted" admits it.</summary>
     public static readonly JsonElement DefaultSecurity = Parse("""
