@@ -57,10 +57,10 @@ sealed partial class Operator
     /// <summary>A live GET of the whole object, of which only what decides is kept; undefined: there is none.</summary>
     async Task<JsonElement> ReadCron(Turn turn)
     {
-        var (reply, answer, before) = await cluster.Get(turn.Key, turn.Stop);
-        if (answer is not null) await cluster.Take(answer, before, reply, turn.Stop);
+        var reply = await cluster.Get(turn.Key, turn.Stop);
+        if (reply.Found is { } found) await cluster.Take(found, reply.Before, reply, turn.Stop);
         else if (reply.Outcome != Outcome.NotFound) Retry(turn, null, reply);
-        return answer is not null && reply.Read(ApiJson.Default.JsonElement) is JsonElement whole ? whole : default;
+        return reply.Found is not null && reply.Read(ApiJson.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
     async Task CreateRun(Turn turn, Cron cron, JsonElement live, CronStep step)

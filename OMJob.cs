@@ -69,7 +69,7 @@ sealed partial class Operator
         {
             Health = cluster.Unhealthy,
             Readiness = cluster.Unready,
-            Metrics = () => metrics.Render([(Metrics.Depth, queue.Label, queue.Depth), .. JobMetrics.Gauges(cache, cluster)]),
+            Metrics = () => metrics.Render(JobMetrics.Gauges(cache, queue, cluster)),
         };
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -304,9 +304,9 @@ sealed partial class Operator
     /// <summary>A live GET of the job, with its spec; null where it is gone or could not be read.</summary>
     async Task<(Reply Reply, Job? Job)> ReadJob(Key key, CancellationToken stop)
     {
-        var (reply, found, before) = await cluster.Get(key, stop);
-        if (found is not Job answer) return (reply, null);
-        if (!await cluster.Take(answer, before, reply, stop)) return (Reply.Failed("its versions went back"), null);
+        var reply = await cluster.Get(key, stop);
+        if (reply.Found is not Job answer) return (reply, null);
+        if (!await cluster.Take(answer, reply.Before, reply, stop)) return (Reply.Failed("its versions went back"), null);
         // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
         return cache.Get(key) is not Job held ? (Reply.Failed("it was told to be gone meanwhile"), null)
             : (reply, held.ResourceVersion == answer.ResourceVersion ? answer with { ReadAt = reply.SentAt } : held);
@@ -316,16 +316,16 @@ sealed partial class Operator
     async Task<PodView?> ReadPod(Turn turn, Job? job, string name)
     {
         var (key, of) = (turn.Key, new Key(turn.Key.Namespace, name, Resources.Pods));
-        var (reply, found, before) = await cluster.Get(of, turn.Stop);
+        var reply = await cluster.Get(of, turn.Stop);
         if (reply.Outcome == Outcome.NotFound) // D2: one that has come since was not asked for
             return cache.Get(of) is Pod newer ? ViewOf(key, newer)
                 : ViewOf(key, null) with { Presence = Presence.Absent };
-        if (found is not Pod pod) { Retry(turn, job, reply); return null; }
+        if (reply.Found is not Pod pod) { Retry(turn, job, reply); return null; }
         if (pod.JobName.Length == 0 && pod.JobUid == cache.Get(key)?.Uid) pod = pod with { JobName = key.Name };
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
-            await cluster.Take(pod, before, reply, turn.Stop);
-        else cluster.Remove(before, reply);
+            await cluster.Take(pod, reply.Before, reply, turn.Stop);
+        else cluster.Remove(reply.Before, reply);
         if (cache.Get(of)?.Uid != pod.Uid) pod = RememberUncached(key, pod);
         return ViewOf(key, (Pod)pod.Merge(cache.Get(of), null)) with { ReadAt = reply.SentAt };
     }
@@ -567,8 +567,8 @@ sealed partial class Operator
                 return true;
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
-                var (read, live, before) = await cluster.Get(written.Key, turn.Stop);
-                if (live is not null) await cluster.Take(live, before, read, turn.Stop);
+                var read = await cluster.Get(written.Key, turn.Stop);
+                if (read.Found is { } live) await cluster.Take(live, read.Before, read, turn.Stop);
                 var failures = cache.Remember(turn.Key, p => p with { Failures = p.Failures + 1 }).Failures;
                 turn.Requeue(failures == 1 ? default : backoff.Pause(failures - 1, null));
                 break;

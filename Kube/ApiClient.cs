@@ -46,6 +46,9 @@ sealed record Reply(int Code, byte[] Body)
     public bool Wrote { get; init; }
     /// <summary>How often the cache had been dropped by then.</summary>
     public int Epoch { get; init; }
+    /// <summary>The object that was asked for, and what was cached of it by then.</summary>
+    public CachedObject? Found { get; init; }
+    public CachedObject? Before { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {

@@ -59,19 +59,18 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
     }
 
     /// <summary>
-    /// A live GET: the object is not taken into the cache, but one that is not there any more goes out of it. Before:
-    /// what was cached when it was sent.
+    /// A live GET: what is Found is not taken into the cache yet, but what is not there any more goes out of it.
     /// </summary>
-    public async Task<(Reply Reply, CachedObject? Answer, CachedObject? Before)> Get(Key key, CancellationToken stop)
+    public async Task<Reply> Get(Key key, CancellationToken stop)
     {
         var before = Cache.Get(key);
-        var reply = await Call(new(HttpMethod.Get, key.Path), stop);
+        var reply = await Call(new(HttpMethod.Get, key.Path), stop) with { Before = before };
         // What was so before the cache was dropped need not be so any more.
-        if (reply.Epoch != epoch) return (Reply.Failed(SetBack), null, before);
+        if (reply.Epoch != epoch) return Reply.Failed(SetBack);
         if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
-        if (!reply.Ok) return (reply, null, before);
-        return Parse(reply, key.Resource!) is { } answer ? (reply, answer, before)
-            : (Reply.Failed($"the {key.Resource!.Kind} cannot be read"), null, before); // not to say that it is gone
+        if (!reply.Ok) return reply;
+        return Parse(reply, key.Resource!) is { } found ? reply with { Found = found }
+            : Reply.Failed($"the {key.Resource!.Kind} cannot be read"); // that is not to say that it is gone
     }
 
     public CachedObject? Parse(Reply reply, Resource resource) =>

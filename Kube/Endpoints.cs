@@ -29,7 +29,7 @@ sealed class Endpoints : IDisposable
     /// Listens at once, on all addresses or on loopback only: throws SocketException where a port is taken. Of health
     /// and readiness null is good; else it is what is wrong.
     /// </summary>
-    public Endpoints(IEnumerable<int> ports, bool allAddresses, TimeProvider time, ILogger log)
+    public Endpoints(int[] ports, bool allAddresses, TimeProvider time, ILogger log)
     {
         (this.time, this.log) = (time, log);
         var all = Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any;

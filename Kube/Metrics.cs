@@ -30,6 +30,7 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
     ];
     static readonly double[] Bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
+    readonly (string Name, string Type, string Help)[] families = [.. own, .. Common];
     readonly Lock gate = new();
     readonly SortedDictionary<(string Name, string Labels), double> values = [];
     readonly SortedDictionary<(string Name, string Labels), (long[] Counts, double Sum)> histograms = [];
@@ -63,7 +64,7 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
         {
             var all = gauges.Concat(values.Select(v => (v.Key.Name, v.Key.Labels, v.Value)))
                 .ToLookup(v => v.Name, v => (v.Labels, v.Value));
-            foreach (var (name, type, help) in own.Concat(Common))
+            foreach (var (name, type, help) in families)
             {
                 text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
                 foreach (var (labels, value) in all[name]) Line(name, labels, value);

@@ -91,10 +91,12 @@ sealed record ObjectMeta(
 }
 
 /// <summary>One that is there and cannot be read.</summary>
-sealed record UnreadableObject(string? Namespace, string? Name) : IApiObject
+sealed class UnreadableObject(string? ns, string? name) : IApiObject
 {
+    public string? Namespace => ns;
+    public string? Name => name;
     public ObjectMeta Metadata { get; } =
-        new(Name, Namespace, null, null, null, null, null, null, null, null, null, null);
+        new(name, ns, null, null, null, null, null, null, null, null, null, null);
     public CachedObject? ToCached(DateTimeOffset now) => null;
 }
 

@@ -20,7 +20,8 @@ static class JobMetrics
     ];
 
     /// <summary>What is counted at the time when it is asked for.</summary>
-    public static IEnumerable<(string Name, string Labels, double Value)> Gauges(JobCache cache, Cluster cluster)
+    public static List<(string Name, string Labels, double Value)> Gauges(
+        JobCache cache, WorkQueue queue, Cluster cluster)
     {
         var (counts, main, exit, late, now) = (new int[(int)Phase.Failed + 1], 0, 0, 0, cluster.Now);
         cache.Visit((phase, known) =>
@@ -31,14 +32,15 @@ static class JobMetrics
             else if (known.Refusals > 0) main++;
             if (now > known.Due + TimeSpan.FromMinutes(1)) late++;
         });
-        return
-        [
-            .. counts.Select((count, phase) => (Jobs, Metrics.Label("phase", $"{(Phase)phase}"), (double)count)),
-            (Blocked, Metrics.Label("what", "main"), main),
-            (Blocked, Metrics.Label("what", "exit"), exit),
-            (Overdue, "", late),
-            .. cluster.Reflectors.Select(r => (LastEvent, $"{Metrics.Label("resource", r.Resource.Plural)},"
-                + Metrics.Label("watched_namespace", r.Namespace), (double)r.LastEvent)),
-        ];
+        List<(string, string, double)> gauges = [(Metrics.Depth, queue.Label, queue.Depth)];
+        for (var phase = Phase.Unknown; phase <= Phase.Failed; phase++)
+            gauges.Add((Jobs, Metrics.Label("phase", $"{phase}"), counts[(int)phase]));
+        gauges.Add((Blocked, Metrics.Label("what", "main"), main));
+        gauges.Add((Blocked, Metrics.Label("what", "exit"), exit));
+        gauges.Add((Overdue, "", late));
+        foreach (var reflector in cluster.Reflectors)
+            gauges.Add((LastEvent, $"{Metrics.Label("resource", reflector.Resource.Plural)},"
+                + Metrics.Label("watched_namespace", reflector.Namespace), reflector.LastEvent));
+        return gauges;
     }
 }

@@ -5,7 +5,7 @@ using Microsoft.Extensions.Logging;
 namespace OMJobs;
 
 /// <summary>What the command line and the environment say.</summary>
-sealed record Settings
+sealed class Settings
 {
     /// <summary>The namespaces to watch; one empty string: all of them.</summary>
     public required string[] Namespaces { get; init; }
