@@ -17,7 +17,8 @@ sealed record Event(string Action, string Message, bool Warning = false)
     /// <summary>This event as it is written; where the one before said the same, that one with another count.</summary>
     public Event Following(Event? before, int count, DateTimeOffset now, string name, CachedObject about) =>
         (before is not null && (before.Action, before.Message) == (Action, Message) ? before
-            : this with { First = now, Name = name, About = about }) with { Count = count, Last = now };
+            : this with { First = now, Name = name, About = about }) with
+        { Count = count, Last = now };
 }
 
 /// <summary>
