@@ -52,6 +52,12 @@ sealed class WorkQueue(TimeProvider time, Metrics? metrics = null, string name =
     int working, slow;
     long made;
 
+    /// <summary>What is remembered: nothing but memory shows a leak.</summary>
+    internal (int Keys, int Times, int Others) Remembered
+    {
+        get { lock (gate) return (slots.Count, timers.Count, lanes.Count + turns.Count + prompt.Count); }
+    }
+
     public int Depth { get { lock (gate) return slots.Values.Count(s => s.Ready); } }
 
     public void Add(Key key, bool first = false)

@@ -3,7 +3,7 @@
 using System.Diagnostics;
 using Xunit;
 
-namespace OMJobs.Tests.EndToEnd;
+namespace OMJobs.Tests;
 
 static class Eventually
 {

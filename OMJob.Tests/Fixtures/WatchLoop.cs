@@ -33,7 +33,7 @@ public sealed partial class WatchTests
         public Func<Request, Reply?> Always { get; init; } = _ => null;
         public TimeSpan? WatchTimeout { get; init; }
         public int HealthPort { get; init; }
-        public StepTime Time { get; } = new();
+        public VirtualTime Time { get; } = new();
 
         /// <summary>Lists and watches of the resource: LIST, LIST token, WATCH version.</summary>
         public string[] Asked => [.. asked.Select(a => a.What)];
@@ -71,7 +71,7 @@ public sealed partial class WatchTests
             {
                 if (clock.Elapsed > TimeSpan.FromSeconds(20))
                     Assert.Fail($"{what}; asked: {string.Join(", ", Asked.Take(50))}");
-                Time.ToNextTimer(TimeSpan.FromMinutes(1));
+                Time.ToNextTimer(seconds: 60);
                 await Task.Delay(1, WatchTests.Stop);
             }
         }
@@ -166,82 +166,6 @@ public sealed partial class WatchTests
             api?.Dispose();
             server?.Dispose();
             stop.Dispose();
-        }
-    }
-
-    /// <summary>A clock that stands still until it is moved on.</summary>
-    internal sealed class StepTime : TimeProvider
-    {
-        static readonly DateTimeOffset Start = new(2026, 1, 1, 0, 0, 0, default);
-        readonly Lock gate = new();
-        readonly List<Timer> timers = [];
-        long now;
-
-        public TimeSpan Elapsed => TimeSpan.FromTicks(Interlocked.Read(ref now));
-        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-        public override long GetTimestamp() => Interlocked.Read(ref now);
-        public override DateTimeOffset GetUtcNow() => Start + Elapsed;
-
-        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
-        {
-            var timer = new Timer(this, () => callback(state));
-            timer.Change(dueTime, period);
-            return timer;
-        }
-
-        public void Advance(TimeSpan span)
-        {
-            lock (gate) now += span.Ticks;
-            Fire();
-        }
-
-        /// <summary>Moves on to the next timer, unless it is further away than that.</summary>
-        public void ToNextTimer(TimeSpan most)
-        {
-            lock (gate)
-            {
-                if (timers.Count == 0 || timers.Min(t => t.Due) is var due && due - now > most.Ticks) return;
-                now = Math.Max(now, due);
-            }
-            Fire();
-        }
-
-        void Fire()
-        {
-            Timer[] ripe;
-            lock (gate)
-            {
-                ripe = [.. timers.Where(t => t.Due <= now)];
-                foreach (var timer in ripe) timers.Remove(timer);
-            }
-            foreach (var timer in ripe) timer.Callback();
-        }
-
-        /// <summary>Due once; nothing here asks for a period.</summary>
-        sealed class Timer(StepTime time, Action callback) : ITimer
-        {
-            public Action Callback => callback;
-            public long Due { get; private set; }
-
-            public bool Change(TimeSpan dueTime, TimeSpan period)
-            {
-                lock (time.gate)
-                {
-                    time.timers.Remove(this);
-                    if (dueTime < TimeSpan.Zero) return true;
-                    Due = time.now + dueTime.Ticks;
-                    time.timers.Add(this);
-                }
-                return true;
-            }
-
-            public void Dispose() { lock (time.gate) time.timers.Remove(this); }
-
-            public ValueTask DisposeAsync()
-            {
-                Dispose();
-                return ValueTask.CompletedTask;
-            }
         }
     }
 }

@@ -7,7 +7,6 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-using OMJobs.Tests.EndToEnd;
 
 public sealed partial class WatchTests
 {
@@ -441,7 +440,7 @@ public sealed partial class WatchTests
         await using var loop = new Loop();
         Reply Last(Request request)
         {
-            loop.Time.Advance(TimeSpan.FromSeconds(180));
+            loop.Time.Advance(180);
             return Feed(request, End);
         }
         loop.OnWatch = [.. Enumerable.Repeat<Func<Request, Reply>>(Last, 10)];
@@ -456,7 +455,7 @@ public sealed partial class WatchTests
         Reply Cut(Request request)
         {
             var reply = Feed(request, Lost);
-            loop.Time.Advance(TimeSpan.FromSeconds(60));
+            loop.Time.Advance(60);
             return reply;
         }
         loop.OnWatch = [.. Enumerable.Repeat<Func<Request, Reply>>(Cut, 10)];
@@ -498,9 +497,9 @@ public sealed partial class WatchTests
     {
         await using var loop = new Loop { HealthPort = Port.Free() };
         await loop.Until(() => loop.Asked.Contains("WATCH 10") && loop.Ready() == 200, "ready");
-        loop.Time.Advance(TimeSpan.FromSeconds(180));
+        loop.Time.Advance(180);
         Assert.Equal(200, loop.Ready());
-        loop.Time.Advance(TimeSpan.FromSeconds(31));
+        loop.Time.Advance(31);
         Assert.Equal(503, loop.Ready());
     }
 

@@ -1,6 +1,5 @@
 // The health port under callers that mean no good, and what /health says of an operator that gets nowhere.
 
-using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -9,7 +8,6 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-using OMJobs.Tests.EndToEnd;
 
 public sealed class EndpointsTests
 {
@@ -35,7 +33,7 @@ public sealed class EndpointsTests
             Serving = endpoints.Serve();
         }
 
-        public int Port { get; } = EndToEnd.Port.Free();
+        public int Port { get; } = OMJobs.Tests.Port.Free();
         public Task Serving { get; }
         public void Dispose() => endpoints.Dispose();
     }
@@ -99,34 +97,6 @@ public sealed class EndpointsTests
         await served.Serving.WaitAsync(TimeSpan.FromSeconds(60), Stop);
     }
 
-    [Fact]
-    public async Task The_health_port_outlives_a_time_without_free_file_descriptors()
-    {
-        using var config = new TestKubeconfig().With("server: https://127.0.0.1:1");
-        await using var process = new OperatorProcess(config.Path);
-        await Eventually.True("it has loaded what it needs to log a refused connection", () =>
-            process.Log.Contains("times in a row", StringComparison.Ordinal));
-        var open = Directory.GetFiles($"/proc/{process.Id}/fd").Length;
-        var callers = new List<Socket>();
-        try
-        {
-            await Limit(process.Id, open + 10);
-            for (var i = 0; i < 40; i++) callers.Add(await Connect(process.HealthPort));
-            await Eventually.True("it has none left", () =>
-                process.Log.Contains("cannot accept", StringComparison.Ordinal), 60);
-        }
-        finally { callers.ForEach(caller => caller.Dispose()); }
-        await Eventually.True("healthy again", async () => await process.Health("health") == HttpStatusCode.OK, 60);
-        Assert.Equal(2, process.Log.Split("cannot accept").Length); // said once
-    }
-
-    static async Task Limit(int process, int descriptors)
-    {
-        using var limit = Process.Start("prlimit", [$"--pid={process}", $"--nofile={descriptors}:"]);
-        await limit.WaitForExitAsync(Stop);
-        Assert.Equal(0, limit.ExitCode);
-    }
-
     // ----- /health
 
     [Fact]
@@ -136,7 +106,7 @@ public sealed class EndpointsTests
         WatchTests.Loop? loop = null;
         Reply Next(int page)
         {
-            loop!.Time.Advance(TimeSpan.FromSeconds(50));
+            loop!.Time.Advance(50);
             var (code, said) = loop.Ask("health");
             if (code != 200) unhealthy ??= $"page {page}: {said}";
             return new(200, Encoding.UTF8.GetBytes(
@@ -148,7 +118,7 @@ public sealed class EndpointsTests
             HealthPort = Port.Free(),
             OnList = [.. Enumerable.Range(1, 12).Select<int, Func<Request, Reply>>(page => _ => Next(page))],
         };
-        loop.Time.Advance(TimeSpan.FromSeconds(1)); // 0 means never
+        loop.Time.Advance(1); // 0 means never
         await using (loop) await loop.Until(() => loop.Asked.Any(a => a[0] == 'W'), "a watch");
         Assert.Null(unhealthy);
     }
@@ -207,9 +177,9 @@ public sealed class EndpointsTests
     public async Task A_watch_that_is_open_for_longer_than_it_can_last_is_unhealthy()
     {
         await using var loop = Always(_ => null);
-        loop.Time.Advance(TimeSpan.FromSeconds(1)); // a timestamp of 0 is none
+        loop.Time.Advance(1); // a timestamp of 0 is none
         await loop.Until(() => loop.Asked.Contains("WATCH 10"), "a watch");
-        loop.Time.Advance(TimeSpan.FromMinutes(6.1));
+        loop.Time.Advance(60 * 6.1);
         Assert.Equal((503, "a watch has stopped turning\n"), loop.Ask("health"));
     }
 }

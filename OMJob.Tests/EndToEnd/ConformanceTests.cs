@@ -19,7 +19,7 @@ public sealed class ConformanceTests(TestCluster cluster)
         store.Load(await File.ReadAllTextAsync(Sandbox.Repository.File("crd.yaml"), stop));
         await using var sandbox = await Sandbox.ApiServer.Start(store);
         var requests = await File.ReadAllTextAsync(
-            Sandbox.Repository.File("OMJob.Tests/Sandbox/Conformance.txt"), stop);
+            Sandbox.Repository.File("OMJob.Tests/Sandbox/Api/Conformance.txt"), stop);
         var expected = Sandbox.Conformance.Run(await File.ReadAllTextAsync(given, stop), requests);
         var actual = Sandbox.Conformance.Run(sandbox.Kubeconfig(), requests);
         var differences = Sandbox.Conformance.Compare(await expected, await actual);

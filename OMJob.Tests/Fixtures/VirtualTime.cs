@@ -39,10 +39,19 @@ sealed class VirtualTime : TimeProvider
         }
     }
 
+    /// <summary>Since it was made.</summary>
+    public TimeSpan Elapsed => GetUtcNow() - Moment.Now;
+
     /// <summary>Seconds until the next timer; null: none is set.</summary>
     public double? UntilNext
     {
         get { lock (gate) return timers.Count == 0 ? null : Math.Max(0, (timers.Min(t => t.Due) - now).TotalSeconds); }
+    }
+
+    /// <summary>Moves on to the next timer, unless it is further away than that.</summary>
+    public void ToNextTimer(double seconds)
+    {
+        if (UntilNext is { } next && next <= seconds) Advance(next);
     }
 
     /// <summary>Completes once a timer is set for that many seconds from now.</summary>

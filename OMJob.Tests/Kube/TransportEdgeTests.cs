@@ -7,7 +7,6 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-using OMJobs.Tests.EndToEnd;
 
 public sealed class TransportEdgeTests : KubeconfigTest
 {

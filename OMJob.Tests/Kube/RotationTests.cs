@@ -8,12 +8,11 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
-using OMJobs.Tests.EndToEnd;
 
 public sealed class RotationTests : KubeconfigTest
 {
     // The clock moves only here: what goes by the machine's own time would not notice.
-    readonly WatchTests.StepTime time = new();
+    readonly VirtualTime time = new();
 
     ApiClient Api() => new(Kubeconfig.Load(config.Path, null), time, NullLogger.Instance);
 
@@ -27,7 +26,7 @@ public sealed class RotationTests : KubeconfigTest
         return server.Requests.Last().Authorization;
     }
 
-    void AMinute() => time.Advance(TimeSpan.FromSeconds(61));
+    void AMinute() => time.Advance(61);
 
     // ----- in a cluster
 
@@ -55,9 +54,9 @@ public sealed class RotationTests : KubeconfigTest
         using var api = InCluster(Authority);
         Assert.Equal("Bearer one", await Token(api));
         Mount("2", "two", Authority);
-        time.Advance(TimeSpan.FromSeconds(30));
+        time.Advance(30);
         Assert.Equal("Bearer one", await Token(api));
-        time.Advance(TimeSpan.FromSeconds(31));
+        time.Advance(31);
         Assert.Equal("Bearer two", await Token(api));
     }
 
@@ -119,7 +118,7 @@ public sealed class RotationTests : KubeconfigTest
         Assert.Equal(401, (await Get(api)).Code); // has looked
         config.File("token", "new");
         Assert.Equal(401, (await Get(api)).Code);
-        time.Advance(TimeSpan.FromSeconds(10.1));
+        time.Advance(10.1);
         Assert.Equal(200, (await Get(api)).Code);
     }
 
@@ -242,11 +241,11 @@ public sealed class RotationTests : KubeconfigTest
             },
         }, Stop);
         await opened.Task.WaitAsync(TimeSpan.FromSeconds(60), Stop);
-        time.Advance(TimeSpan.FromMinutes(4.9));
+        time.Advance(60 * 4.9);
         Assert.True((await Get(api)).Ok);
         var first = Assert.Single(used.Distinct());
         Assert.StartsWith("HTTP/2", first, StringComparison.Ordinal);
-        time.Advance(TimeSpan.FromMinutes(5.1));
+        time.Advance(60 * 5.1);
         var late = """{"metadata":{"name":"late"} }"""u8.ToArray();
         var made = await api.Send(new(HttpMethod.Post, "/api/v1/namespaces", late), Stop);
         Assert.True(made.Ok, made.Message);
