@@ -13,8 +13,7 @@ namespace OMJobs.Tests;
 
 public sealed class FuzzTests
 {
-    static readonly long Inputs =
-        long.TryParse(Environment.GetEnvironmentVariable("OMJOB_FUZZ"), out var given) ? given : 2_000;
+    static readonly int Inputs = Tier.Of("OMJOB_FUZZ", small: 500, full: 2_000);
     static readonly string Cron = """
         {"apiVersion":"pipelines.openmetadata.org/v1","kind":"CronOMJob","metadata":{"name":"hourly","namespace":"data",
         "uid":"uid-of-hourly","resourceVersion":"100","creationTimestamp":"2026-01-31T10:00:00Z","labels":{"a":"b"}},

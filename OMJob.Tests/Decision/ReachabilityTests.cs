@@ -414,6 +414,7 @@ public sealed class ReachabilityTests
     public void Whatever_happens_no_rule_is_broken_and_the_job_comes_to_its_end(
         bool handler, int retries, bool lag, int faults)
     {
+        if (handler && !Tier.IsFull) faults = 0; // 600,000 states otherwise
         var start = Start((handler ? Fresh() : Fresh().WithoutExitHandler())
             .WithSpec("exitHandlerBackoffLimit", retries));
         var from = new Dictionary<State, (State? Before, string What)> { [start] = (null, "created") };

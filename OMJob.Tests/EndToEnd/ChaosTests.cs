@@ -1,6 +1,6 @@
 // Everything at once: runs of every kind, while operators are killed and overlap and the API server goes and comes.
 // OMJOB_CHAOS_JOBS: how many OMJobs; an operator is killed for every fifth. OMJOB_CHAOS_STOPS: how often the API server
-// is stopped at most, 3 unless told otherwise. OMJOB_CHAOS_SEED: that of a failure.
+// is stopped at most, 3 in the full tier. OMJOB_CHAOS_SEED: that of a failure.
 // An API server that others use, too, should not be stopped: there run this class alone.
 
 using System.Text.Json.Nodes;
@@ -16,13 +16,10 @@ public sealed class OwnCluster : TestCluster;
 public class ChaosTests(OwnCluster cluster) : ClusterTest(cluster), IClassFixture<OwnCluster>
 {
     const string Endless = "sleep 600";
-    static readonly int Jobs = Setting("OMJOB_CHAOS_JOBS", 20);
-    static readonly int Stops = Setting("OMJOB_CHAOS_STOPS", 3);
-    static readonly int Seed = Setting("OMJOB_CHAOS_SEED", Random.Shared.Next());
+    static readonly int Jobs = Tier.Of("OMJOB_CHAOS_JOBS", small: 11, full: 20);
+    static readonly int Stops = Tier.Of("OMJOB_CHAOS_STOPS", small: 1, full: 3);
+    static readonly int Seed = Tier.Of("OMJOB_CHAOS_SEED", Random.Shared.Next(), Random.Shared.Next());
     readonly SemaphoreSlim calm = new(1); // taken for each request of the test, and while there is no API server
-
-    static int Setting(string name, int otherwise) =>
-        int.TryParse(Environment.GetEnvironmentVariable(name), out var given) ? given : otherwise;
 
     /// <summary>A kind of run: what main does, what is done to it, how it must end.</summary>
     sealed record Fate(string Name, string Main, string Phase, Func<JobBuilder, Task>? Meanwhile = null)

@@ -70,6 +70,7 @@ public class RefusalTests(TestCluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task G15_a_main_pod_that_stays_invalid_for_a_minute_fails_in_the_API_servers_words_and_holds_up_no_other()
     {
+        Tier.Full("it waits for a minute");
         await Ns.Operator();
         var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "not a name", "value": "x"}]""");
         var good = new JobBuilder("good");

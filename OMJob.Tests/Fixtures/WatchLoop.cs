@@ -62,8 +62,8 @@ public sealed partial class WatchTests
             return ((int)answer.StatusCode, said.ReadToEnd());
         }
 
-        /// <summary>Lets the operator's clock run from timer to timer until the condition holds.</summary>
-        public async Task Until(Func<bool> condition, string what)
+        /// <summary>Lets the operator's clock run from timer to timer, or stand still, until the condition holds.</summary>
+        public async Task Until(Func<bool> condition, string what, bool still = false)
         {
             if (running is null) Start();
             var clock = Stopwatch.StartNew();
@@ -71,7 +71,7 @@ public sealed partial class WatchTests
             {
                 if (clock.Elapsed > TimeSpan.FromSeconds(20))
                     Assert.Fail($"{what}; asked: {string.Join(", ", Asked.Take(50))}");
-                Time.ToNextTimer(seconds: 60);
+                if (!still) Time.ToNextTimer(seconds: 60);
                 await Task.Delay(1, WatchTests.Stop);
             }
         }

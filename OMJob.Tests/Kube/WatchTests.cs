@@ -470,7 +470,7 @@ public sealed partial class WatchTests
         await using var loop = new Loop();
         Func<Request, Reply> Burst(int n) => r => Feed(r, End, Event("ADDED", $"j{n}", 11 + n));
         loop.OnWatch = [.. Enumerable.Range(0, 10).Select(Burst)];
-        await loop.Until(() => loop.WatchedAt.Length >= 10, "ten watches");
+        await loop.Until(() => loop.WatchedAt.Length >= 10, "ten watches", still: true);
         Assert.All(loop.WatchedAt[..10], at => Assert.Equal(TimeSpan.Zero, at));
     }
 
@@ -526,7 +526,7 @@ public sealed partial class WatchTests
     internal static string Object(string name, int version) =>
         "{\"metadata\":{\"name\":\"" + name + "\",\"namespace\":\"n\",\"uid\":\"u-" + name + "\","
         + $"\"resourceVersion\":\"{version}\",\"finalizers\":[\"{Job.Finalizer}\"]"
-        + "},\"status\":{\"phase\":\"Succeeded\",\"completionTime\":\"2026-01-01T00:00:00Z\"}}";
+        + "},\"status\":{\"phase\":\"Succeeded\",\"completionTime\":\"2026-01-31T12:00:00Z\"}}";
 
     internal static string Event(string type, string name, int version) =>
         $$"""{"type":"{{type}}","object":{{Object(name, version)}} }""" + "\n";

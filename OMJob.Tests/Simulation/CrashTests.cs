@@ -98,7 +98,8 @@ public sealed class CrashTests(ITestOutputHelper output)
                 Try((k, before));
                 points++;
             }
-            for (var l = k + 1; l <= k + unharmed.RequestsUntilEnd && Try((k, false), (l, false)); l++) pairs++;
+            var step = Tier.IsFull ? 1 : 11;
+            for (var l = k + 1; l <= k + unharmed.RequestsUntilEnd && Try((k, false), (l, false)); l += step) pairs++;
         }
         output.WriteLine($"{name}: {points} single kills, {pairs} pairs");
         Assert.True(broken.IsEmpty, $"not {wanted}:\n{string.Join('\n', broken.Order().Take(10))}");
