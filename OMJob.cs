@@ -21,8 +21,7 @@ namespace OMJobs;
 
 /// <summary>
 /// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, execute; every answer feeds
-/// the cache again, which requeues the key. None of a namespace's keys is worked on before its pods and OMJobs have been
-/// listed.
+/// the cache again, which requeues the key. No key of a namespace is worked on before its pods and OMJobs are listed.
 /// </summary>
 sealed partial class Operator
 {
@@ -754,7 +753,8 @@ static class Protocol
         var drained = main.Pod is { HasFinalizer: true, Deleting: true } pod && pod.BelongsTo(job) && !job.Deleting
             ? pod : null;
         var letGo = drained?.DeletionTimestamp + deadlines.LostPodSlack;
-        var handled = PodTemplate.Ran(job) > 0 || (exit.Pod?.BelongsTo(job) is true && End.Of(exit, now, deadlines) is not null);
+        var handled = PodTemplate.Ran(job) > 0
+            || (exit.Pod?.BelongsTo(job) is true && End.Of(exit, now, deadlines) is not null);
         var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19

@@ -56,6 +56,7 @@ sealed record Reply(int Code, byte[] Body)
         init;
     }
 
+    public override string ToString() => Message;
     public bool Ok => Code is >= 200 and < 300;
     StatusObject? Status => Ok || Body is not [(byte)'{', ..] ? null : Read(ApiJson.Default.StatusObject);
 

@@ -15,20 +15,18 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
     readonly Backoff backoff = new(random);
     readonly Lock gate = new(); // guards: no answer from before the cache was dropped comes into it
     int epoch; // how often it was dropped
+    long lastAnswer = time.GetTimestamp(); // that says something, not 401 or 5xx; at first the start's
+    int lastCode; // of all answers; 0: there was none
 
     public ObjectCache Cache { get; set; } = null!;
-    /// <summary>Tells that all that a watch is to find has been listed for the first time since the cache was dropped.</summary>
+    /// <summary>All that a watch is to find has been listed, for the first time since the cache was dropped.</summary>
     public Action<Reflector> Synced { get; init; } = _ => { };
-    /// <summary>Tells that the clock was set forward: who waits for a time of day waits for another span now.</summary>
+    /// <summary>The clock was set forward: who waits for a time of day waits for another span now.</summary>
     public Action ClockSet { get; init; } = () => { };
 
     public List<Reflector> Reflectors { get; } = [];
     /// <summary>The API server's time.</summary>
     public DateTimeOffset Now => clock.Now;
-    /// <summary>Timestamp of the last answer that says something, not 401 or 5xx; at first the start's.</summary>
-    long lastAnswer = time.GetTimestamp();
-    /// <summary>The code of the last answer of all; 0: there was none.</summary>
-    int lastCode;
 
     /// <summary>A watch has told of the object's version, or of a later one.</summary>
     public bool HasPassed(CachedObject o) => Reflectors.Exists(reflector => reflector.IsPast(o));
@@ -114,7 +112,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
 
     // ----- list and watch
 
-    /// <summary>Follows what there is in a namespace, in the order of the reflectors: each once the last is listed.</summary>
+    /// <summary>Follows what there is in a namespace, in the reflectors' order: each once the last is listed.</summary>
     public async Task Follow(string ns, CancellationToken stop)
     {
         var loops = new List<Task>();
@@ -216,7 +214,8 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
                 continue;
             }
             if (reply.Outcome is not (Outcome.Fault or Outcome.TooMany)) return (reply, null);
-            reflector.PageSize = Math.Max(1, reflector.PageSize / 4); // what is too much in one answer may not be in several
+            // What is too much in one answer may not be in several.
+            reflector.PageSize = Math.Max(1, reflector.PageSize / 4);
             if (next.Length == 0 || ++failures > 5) return (reply, null);
             await Task.Delay(backoff.Pause(failures, reply.RetryAfter), time, stop).Quietly();
         }

@@ -24,6 +24,7 @@ sealed class Resource(string apiVersion, string kind, JsonTypeInfo item, JsonTyp
 readonly record struct Key(string Namespace, string Name, Resource? Resource = null)
 {
     public string Path => $"{Resource?.Path(Namespace)}/{Name}";
+    public override string ToString() => Path;
 }
 
 /// <summary>An object in the cache.</summary>
@@ -41,8 +42,12 @@ abstract record CachedObject
     public virtual bool IsGone => false;
     /// <summary>A watch tells what becomes of it.</summary>
     public virtual bool IsWatched => true;
-    /// <summary>This state, with what is remembered of an earlier one. ReadAt: when it was asked for; null: a watch told it.</summary>
+    /// <summary>
+    /// This state, with what is remembered of an earlier one. ReadAt: when it was asked for; null: a watch told it.
+    /// </summary>
     public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) => this;
+    /// <summary>Where it is: nothing of what it holds comes into a text by itself.</summary>
+    public sealed override string ToString() => Key.Path;
 }
 
 /// <summary>What was seen deleted since its key was last taken.</summary>

@@ -11,7 +11,7 @@ sealed class Reflector(Resource resource, string ns, string query = "")
     /// <summary>With a query to which parameters can be added.</summary>
     public string Path { get; } = $"{resource.Path(ns)}?{query}";
     public string Namespace => ns;
-    /// <summary>What to log where the API server does not serve it, or not to us: others go on; null: it is needed.</summary>
+    /// <summary>What to log where the API server does not serve it, or not to us; null: it is needed.</summary>
     public string? WhenAbsent { get; init; }
     public bool Covers(string name) => ns.Length == 0 || ns == name;
     public bool IsPast(CachedObject seen) => seen.Key.Resource == resource && Covers(seen.Namespace)

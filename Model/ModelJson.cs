@@ -7,7 +7,8 @@ namespace OMJobs;
 
 /// <summary>Source-generated JSON of the kinds that the operator deals with.</summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = JsonReading.MostDepth, Converters = [typeof(ApiTime)])]
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = JsonReading.MostDepth,
+    Converters = [typeof(ApiTime)])]
 [JsonSerializable(typeof(WatchEvent<JobObject>))]
 [JsonSerializable(typeof(WatchEvent<PodObject>))]
 [JsonSerializable(typeof(WatchEvent<CronObject>))]
