@@ -335,9 +335,9 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
                 containers[0].Terminate(int.TryParse(exit.Reason, out var code) ? code : 1, exit.Message);
             if (Stopping) Stop();
             else await Start();
-            await WriteStatus();
+            var ended = await WriteStatus();
             // Grace 0 means that the object waits for nothing but its finalizers.
-            if (Deleting && !containers.Any(c => c.Running) && pod.Long("metadata", "deletionGracePeriodSeconds") > 0)
+            if (Deleting && ended && pod.Long("metadata", "deletionGracePeriodSeconds") > 0)
                 await kubelet.api.Delete(Path, grace: 0, uid: pod.Uid());
         }
 
@@ -388,10 +388,12 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
                 container.Terminate(137, "ContainerStatusUnknown");
         }
 
-        async Task WriteStatus()
+        /// <summary>Returns whether it is written that all has ended; what ends meanwhile is written by the next round.</summary>
+        async Task<bool> WriteStatus()
         {
+            var ended = !containers.Any(c => c.Running);
             var statuses = containers.Where(c => failure is null || !c.Waiting).ToList();
-            var phase = containers.Any(c => c.Running) ? "Running"
+            var phase = !ended ? "Running"
                 : failure is not null ? "Failed"
                 : containers.All(c => c.Waiting) ? "Pending"
                 : containers.Any(c => c.Waiting) ? "Running"
@@ -405,7 +407,6 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
             if (Annotation("disruption") is { } cause) Conclude("DisruptionTarget", true, cause);
             // A merge patch replaces the whole list: what others wrote there goes into it again.
             var others = pod.Items("status", "conditions").Where(c => !conditions.ContainsKey(c.Text("type")!));
-            var ended = !containers.Any(c => c.Running);
             var status = new JsonObject
             {
                 ["phase"] = phase,
@@ -417,10 +418,11 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
                 ["containerStatuses"] = new JsonArray([.. statuses.Select(c => c.Status())]),
             };
             var text = status.ToJsonString();
-            if (text == written) return;
+            if (text == written) return ended;
             var patch = new JsonObject { ["metadata"] = new JsonObject { ["uid"] = pod.Uid() }, ["status"] = status };
             await kubelet.api.Patch($"{Path}/status", patch);
             written = text;
+            return ended;
         }
 
         void Conclude(string type, bool value, string? reason = null)
