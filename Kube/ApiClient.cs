@@ -69,7 +69,7 @@ sealed record Reply(int Code, byte[] Body)
         [$"the API server answered {Code}", Status?.Reason, .. Status?.Details?.Causes?.Select(c => c?.Field) ?? []])
         .TrimEnd();
 
-    /// <summary>DESIGN, "Refusals of a pod POST".</summary>
+    /// <summary>See docs/design.md, "Refusals of a pod's creation".</summary>
     public Outcome Outcome
     {
         get

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace OMJobs;
 
-/// <summary>OMJob.status (CONTRACT section 1).</summary>
+/// <summary>OMJob.status, as crd.yaml describes it.</summary>
 sealed record JobStatus(Phase Phase)
 {
     /// <summary>The phase as it was read; it differs from Phase's name only where that is Unknown.</summary>

@@ -28,7 +28,7 @@ sealed record PodView(Pod? Pod)
 /// <summary>How a pod ended; no exit code where it did not end of itself. ByClock: only a clock says so.</summary>
 sealed record End(int? ExitCode, string Message, bool ByClock = false)
 {
-    /// <summary>How a pod ended, null while it has not (DESIGN: "over" is the first of these).</summary>
+    /// <summary>How a pod ended, null while it has not (docs/design.md, "Over").</summary>
     public static End? Of(PodView view, DateTimeOffset now, Deadlines deadlines)
     {
         if (view.Presence == Presence.Absent) return new(null, "was deleted before its end was seen");

@@ -1,5 +1,5 @@
-// The decision in every state: phase × deletion × both pods × the clocks, against the rules of DESIGN that hold in all
-// of them. Times are seconds from Moment.Now.
+// The decision in every state: phase × deletion × both pods × the clocks, against the rules of docs/design.md that
+// hold in all of them. Times are seconds from Moment.Now.
 
 using Xunit;
 using static OMJobs.Tests.AnOMJob;
@@ -101,7 +101,7 @@ public sealed class DecisionTableTests
         Assert.Empty(broken.Take(20));
     }
 
-    /// <summary>The rules of DESIGN that hold in every state; null where none is broken.</summary>
+    /// <summary>The rules that hold in every state; null where none is broken.</summary>
     static string? Broken(Job job, PodView main, PodView exit, double at, Decision decision)
     {
         var (phase, now) = (job.Status.Phase, Moment.At(at));

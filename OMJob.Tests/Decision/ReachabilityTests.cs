@@ -266,7 +266,7 @@ public sealed class ReachabilityTests
         if (pod.Scheduled && pod.Reason is null)
             yield return ("is lost with its node", pod with { Reason = "NodeLost" });
         if (!pod.Started && pod.Waiting is null) yield return ("cannot start", pod with { Waiting = "ErrImagePull" });
-        // Before status names the pod this is a way out (DESIGN): nothing tells then that there was one.
+        // Before status names the pod this is a way out: nothing tells then that there was one.
         if (main && job is not { MainPodName: null } && pod.HasFinalizer)
             yield return ("is stripped and forced away", null);
     }

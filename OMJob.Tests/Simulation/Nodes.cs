@@ -7,7 +7,7 @@ namespace OMJobs.Tests.Simulation;
 
 using OMJobs.Sandbox;
 
-/// <summary>How a pod's life ends if nobody interferes (CASES, table P).</summary>
+/// <summary>How a pod's life ends if nobody interferes.</summary>
 enum Ending
 {
     Exit, Evicted, RefusedByKubelet, NeverScheduled, NeverPulled, PhaseFirst, PhaseOnly, Sidecar, NodeShutdown,

@@ -151,7 +151,7 @@ sealed class Oracle(World world)
     public static bool IsStopping(JsonObject pod) =>
         pod.At("metadata", "deletionTimestamp") is not null && StateOfMain(pod).At("running") is not null;
 
-    /// <summary>The end that a pod's state tells (DESIGN): an exit code or NoCode; null while it is not over.</summary>
+    /// <summary>The end that a pod's state tells: an exit code or NoCode; null while it is not over.</summary>
     static long? Judge(JsonObject pod)
     {
         var (main, deleted) = (StateOfMain(pod), Json.ReadTime(pod.Text("metadata", "deletionTimestamp")));
