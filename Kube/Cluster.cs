@@ -228,10 +228,9 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         catch (JsonException e) // the path tells no value
         {
             var meta = JsonSerializer.Deserialize(text, ApiJson.Default.JsonElement).Get("metadata");
-            var unreadable = new UnreadableObject(Named("namespace"), Named("name"));
-            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", reflector.Path,
-                unreadable.Namespace, unreadable.Name, e.Path);
-            return unreadable;
+            var (ns, name) = (Named("namespace"), Named("name"));
+            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", reflector.Path, ns, name, e.Path);
+            return new UnreadableObject(ns, name);
 
             string? Named(string field)
             {

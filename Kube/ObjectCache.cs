@@ -14,7 +14,10 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
 
     public Key[] Keys { get { lock (Gate) return [.. Objects.Keys]; } }
 
-    public virtual CachedObject? Get(Key key) { lock (Gate) return Objects.GetValueOrDefault(key).UnlessGone(); }
+    public virtual CachedObject? Get(Key key)
+    {
+        lock (Gate) return Objects.GetValueOrDefault(key) is { } held and not Tombstone ? held : null;
+    }
 
     /// <summary>What is to be reconciled when it changes; null: it itself. Under the lock, as all below.</summary>
     protected abstract Key? OwnerOf(CachedObject o);
@@ -72,7 +75,7 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
 
     void Put(CachedObject? before, CachedObject after)
     {
-        if (after is not Tombstone) after = after with { OwnerKey = OwnerOf(after) };
+        if (OwnerOf(after) is { } owner) after = after with { OwnerKey = owner };
         if (before is not null) after = after with { Key = before.Key }; // one text, not two that are alike
         after = Objects[after.Key] = Keep(before, after);
         Changed(before, after);

@@ -53,11 +53,6 @@ abstract record CachedObject
 /// <summary>What was seen deleted since its key was last taken.</summary>
 sealed record Tombstone : CachedObject;
 
-static class Tombstones
-{
-    public static CachedObject? UnlessGone(this CachedObject? o) => o is Tombstone ? null : o;
-}
-
 // The objects as the API server sends them.
 
 interface IApiObject
@@ -98,8 +93,6 @@ sealed record ObjectMeta(
 /// <summary>One that is there and cannot be read.</summary>
 sealed class UnreadableObject(string? ns, string? name) : IApiObject
 {
-    public string? Namespace => ns;
-    public string? Name => name;
     public ObjectMeta Metadata { get; } =
         new(name, ns, null, null, null, null, null, null, null, null, null, null);
     public CachedObject? ToCached(DateTimeOffset now) => null;
