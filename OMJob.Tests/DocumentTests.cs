@@ -1,0 +1,200 @@
+// The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, and
+// the README's flags are the program's.
+
+using System.Text.RegularExpressions;
+using Xunit;
+
+namespace OMJobs.Tests;
+
+using OMJobs.Sandbox;
+
+public sealed partial class DocumentTests
+{
+    /// <summary>What a source says beside its code: comments, texts, and identifiers that begin with a case.</summary>
+    [GeneratedRegex(""""
+        (?<comment>//.*)|"{3}[\s\S]*?"{3}|@"(?:[^"]|"")*"|"(?<text>(?:\\.|[^"\\\n])*)"|'(?:\\.|[^'\\])'
+        |(?<name>\b(?:[A-Z][0-9]{0,2}_)+\w*)
+        """", RegexOptions.IgnorePatternWhitespace)]
+    private static partial Regex Said { get; }
+
+    [GeneratedRegex("""(?<![\w.'"-])(?:[A-Z][0-9]{1,2}|P(?=[:,)]))(?!\w)""")]
+    private static partial Regex Cited { get; }
+
+    /// <summary>How the name of a row in a test's table begins, such as "G5 (b), P: " or "G11 ".</summary>
+    [GeneratedRegex(@"^(?:(?:[A-Z][0-9]{1,2}|P)(?: \([a-f]\))?(?:, |:? ))+")]
+    private static partial Regex OfRow { get; }
+
+    [GeneratedRegex("""^\| <a id="(?<anchor>\w+)"></a>(?<id>\w+) \|.*\| (?<tests>[^|]+) \|$""", RegexOptions.Multiline)]
+    private static partial Regex Case { get; }
+
+    /// <summary>A file's tests in the row of a case: "[OutcomeTests] rows, `G1_its_name`, `G1: a row`".</summary>
+    [GeneratedRegex("^\\[(?<file>\\w+)\\] (?:(?:`(?<named>[^`]+)`|(?<rows>rows))(?:, (?!$)|$))+$")]
+    private static partial Regex Tests { get; }
+
+    [GeneratedRegex(@"^```[\s\S]*?^```|`[^`\n]+`", RegexOptions.Multiline)]
+    private static partial Regex Verbatim { get; }
+
+    [GeneratedRegex(@"\]\((?<to>[^)\s]+)\)|^\[(?<name>[^\]]+)\]: (?<to>\S+)$", RegexOptions.Multiline)]
+    private static partial Regex Link { get; }
+
+    [GeneratedRegex(@"^#+ (?<heading>.+)$|<a id=""(?<anchor>\w+)""></a>", RegexOptions.Multiline)]
+    private static partial Regex Anchor { get; }
+
+    [GeneratedRegex(@"[^\w\- ]")]
+    private static partial Regex NoSlug { get; }
+
+    [GeneratedRegex("""(?<document>README|docs/\w+\.md)(?:'s)?, "(?<words>[^"]+)"|(?<document>docs/\w+\.md)""")]
+    private static partial Regex Reference { get; }
+
+    [GeneratedRegex(@"^\| `(?<flags>-[^|]+)` \|(?<variable>[^|]*)\|(?<default>[^|]*)\|", RegexOptions.Multiline)]
+    private static partial Regex FlagRow { get; }
+
+    static readonly string Root = Repository.File("");
+
+    static string Read(string path) => File.ReadAllText(Repository.File(path));
+
+    static IEnumerable<string> Files(string folder, string pattern) =>
+        from path in Directory.EnumerateFiles(Repository.File(folder), pattern, SearchOption.AllDirectories)
+        let name = Path.GetRelativePath(Root, path)
+        where !name.Split(Path.DirectorySeparatorChar).Intersect(["bin", "obj"]).Any()
+        select name;
+
+    static string[] Product => [.. Directory.GetFiles(Root, "*.cs").Select(path => Path.GetFileName(path)),
+        .. Files("Model", "*.cs"), .. Files("Kube", "*.cs")];
+
+    static string[] Documents =>
+        [.. Directory.GetFiles(Root, "*.md").Select(path => Path.GetFileName(path)), .. Files("docs", "*.md")];
+
+    public static TheoryData<string> EachDocument => [.. Documents];
+
+    static readonly Match[] Rows = [.. Case.Matches(Read("docs/cases.md")).Cast<Match>()];
+
+    static readonly HashSet<string> Ids = [.. Rows.Select(row => row.Groups["id"].Value)];
+
+    /// <summary>The ids in a text, of the groups that there are.</summary>
+    static IEnumerable<string> IdsIn(string text) => Cited.Matches(text).Select(cited => cited.Value)
+        .Where(id => Ids.Any(known => known[0] == id[0]));
+
+    /// <summary>The ids that a source cites in comments, names of tests and of rows.</summary>
+    static IEnumerable<string> CitedBy(string source) => Said.Matches(Read(source)).SelectMany(said =>
+        said.Groups["comment"] is { Success: true, Value: var comment } ? IdsIn(comment)
+        : said.Groups["text"] is { Success: true, Value: var text } ? IdsIn(OfRow.Match(text).Value.Replace(' ', ','))
+        : IdsIn(said.Groups["name"].Value.Replace('_', ',')));
+
+    [Fact]
+    public void Every_case_that_is_cited_is_a_row()
+    {
+        Assert.Equal(["D", "F", "G", "H", "P", "W"], Ids.Select(id => id[..1]).Distinct().Order());
+        foreach (var source in Product.Concat(Files("OMJob.Tests", "*.cs")))
+            Assert.Empty(CitedBy(source).Except(Ids).Select(id => $"{source} cites {id}"));
+        foreach (var document in Documents)
+            Assert.Empty(IdsIn(Read(document)).Except(Ids).Select(id => $"{document} cites {id}"));
+    }
+
+    [Fact]
+    public void Comments_names_and_rows_are_what_is_searched_for_cases()
+    {
+        Assert.Empty(((string[])["G10", "D4", "W7", "P", "H4", "F6"]).Except(Product.SelectMany(CitedBy)));
+        Assert.Empty(((string[])["G22", "H12", "P"]).Except(CitedBy("OMJob.Tests/Decision/DecideTests.cs")));
+        Assert.Empty(((string[])["F3", "D7"]).Except(CitedBy("OMJob.Tests/Simulation/SimulationTests.cs")));
+        Assert.Empty(((string[])["G19", "D3"]).Except(CitedBy("OMJob.Tests/Simulation/CrashTests.cs")));
+    }
+
+    [Fact]
+    public void Every_row_is_there_once_under_its_anchor()
+    {
+        Assert.Equal(Ids.Count, Rows.Length);
+        Assert.All(Rows, row => Assert.Equal(row.Groups["id"].Value.ToLowerInvariant(), row.Groups["anchor"].Value));
+        Assert.Equal(Rows.Length, Read("docs/cases.md").Split("<a id=").Length - 1);
+    }
+
+    [Fact]
+    public void The_tests_that_a_row_names_are_there()
+    {
+        var files = Link.Matches(Read("docs/cases.md")).Where(link => link.Groups["name"].Success)
+            .ToDictionary(link => link.Groups["name"].Value, link => Read(Path.Combine("docs", link.Groups["to"].Value)));
+        foreach (var row in Rows)
+        {
+            var id = row.Groups["id"].Value;
+            foreach (var item in row.Groups["tests"].Value.Split("; "))
+            {
+                var tests = Tests.Match(item);
+                Assert.True(tests.Success, $"{id}: {item}");
+                Assert.True(files.TryGetValue(tests.Groups["file"].Value, out var file), $"{id}: {item} is no link");
+                foreach (Capture named in tests.Groups["named"].Captures)
+                    Assert.True(Regex.IsMatch(file, $"^    public .*(void|Task) {Regex.Escape(named.Value)}\\(",
+                        RegexOptions.Multiline) || file.Contains($"[\"{named.Value}\"] =", StringComparison.Ordinal),
+                        $"{id}: {named.Value} is neither a test nor a row");
+                if (tests.Groups["rows"].Success)
+                    Assert.True(Regex.IsMatch(file, $"\\[\"(?:[^\":]*\\W)?{id}\\b[^\"]*\"\\] ="),
+                        $"{id}: {item}: none bears it");
+            }
+        }
+    }
+
+    static HashSet<string> Anchors(string document)
+    {
+        var anchors = new HashSet<string>();
+        var text = Regex.Replace(Read(document), @"^```[\s\S]*?^```", "", RegexOptions.Multiline);
+        foreach (Match match in Anchor.Matches(text))
+        {
+            // GitHub's: no punctuation, a hyphen for each space, and a number where there is one already.
+            var slug = match.Groups["anchor"] is { Success: true, Value: var anchor } ? anchor
+                : NoSlug.Replace(match.Groups["heading"].Value.Trim().ToLowerInvariant(), "").Replace(' ', '-');
+            for (var n = 0; !anchors.Add(n == 0 ? slug : $"{slug}-{n}"); n++) { }
+        }
+        return anchors;
+    }
+
+    [Theory, MemberData(nameof(EachDocument))]
+    public void A_link_to_a_file_or_a_heading_leads_there(string document)
+    {
+        foreach (Match link in Link.Matches(Verbatim.Replace(Read(document), "")))
+        {
+            var to = link.Groups["to"].Value;
+            if (Uri.TryCreate(to, UriKind.Absolute, out _)) continue;
+            var parts = to.Split('#', 2);
+            var file = parts[0].Length == 0 ? document
+                : Path.GetRelativePath(Root, Path.Combine(Root, Path.GetDirectoryName(document)!, parts[0]));
+            Assert.True(!file.StartsWith("..", StringComparison.Ordinal) && Path.Exists(Repository.File(file)),
+                $"{document}: {to} is not there");
+            if (parts.Length == 2) Assert.True(Anchors(file).Contains(parts[1]), $"{document}: {to} has no such heading");
+        }
+    }
+
+    [Fact]
+    public void A_document_that_a_source_refers_to_says_that()
+    {
+        string[] sources = [.. Product, .. Files("OMJob.Tests", "*.cs"), .. Files("examples", "*.yaml"), "deploy.yaml",
+            "crd.yaml", "Dockerfile.distroless", ".ci/run", "README.md", "CONTRIBUTING.md", "SECURITY.md"];
+        foreach (var source in sources.Except(["OMJob.Tests/DocumentTests.cs"]))
+            foreach (Match said in Reference.Matches(Read(source)))
+            {
+                var name = said.Groups["document"].Value;
+                var document = name == "README" ? "README.md" : name;
+                Assert.True(File.Exists(Repository.File(document)), $"{source}: {said.Value} is not there");
+                Assert.Contains(said.Groups["words"].Value, Read(document), StringComparison.Ordinal);
+            }
+    }
+
+    [Fact]
+    public void The_flags_of_the_README_are_the_programs_with_their_variables_and_defaults()
+    {
+        var options = Program.Parse().RootCommandResult.Command.Options
+            .Where(option => option.Name is not ("--help" or "--version")).ToArray();
+        var rows = FlagRow.Matches(Read("README.md")).ToDictionary(row => row.Groups["flags"].Value);
+        Assert.Equal(options.Select(o => string.Join("`, `", o.Aliases.Append(o.Name)) + $" {o.HelpName}").Order(),
+            rows.Keys.Order());
+        foreach (var option in options)
+        {
+            var row = rows.Single(row => row.Key.Contains($"{option.Name} ", StringComparison.Ordinal)).Value;
+            var variable = Regex.Match(row.Groups["variable"].Value, "`(\\w+)`").Groups[1].Value;
+            Assert.Contains(variable, option.Description, StringComparison.Ordinal);
+            Assert.Equal(variable, Regex.Match(option.Description!, "[A-Z]{2,}_?[A-Z_]{4,}").Value);
+            var fallback = row.Groups["default"].Value.Trim(' ', '`');
+            if (Regex.IsMatch(fallback, @"^(\d+[hms]?|info|text)$"))
+                Assert.Contains($"default: {fallback}]", option.Description, StringComparison.Ordinal);
+            else Assert.DoesNotMatch(@"default: (\d|info|text)", option.Description);
+        }
+    }
+}
