@@ -71,9 +71,7 @@ public sealed partial class DocumentTests
 
     static readonly HashSet<string> Ids = [.. Rows.Select(row => row.Groups["id"].Value)];
 
-    /// <summary>The ids in a text, of the groups that there are.</summary>
-    static IEnumerable<string> IdsIn(string text) => Cited.Matches(text).Select(cited => cited.Value)
-        .Where(id => Ids.Any(known => known[0] == id[0]));
+    static IEnumerable<string> IdsIn(string text) => Cited.Matches(text).Select(cited => cited.Value);
 
     /// <summary>The ids that a source cites in comments, names of tests and of rows.</summary>
     static IEnumerable<string> CitedBy(string source) => Said.Matches(Read(source)).SelectMany(said =>
