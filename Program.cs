@@ -1,12 +1,10 @@
 // Command line and settings.
 
-using System.Buffers;
 using System.CommandLine;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using k8s;
-using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Console;
 
 namespace OMJobs;
@@ -17,27 +15,37 @@ static class Program
     static readonly Option<string?>
         KubeconfigPath = Flag("--kubeconfig", "PATH",
             "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]"),
-        Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]"),
-        Level = Flag("--log-level", "LEVEL", "trace, debug, info, warn, error or off [LOG_LEVEL; default: info]"),
-        Format = Flag("--log-format", "FORMAT", "text or json [default: text]"),
-        Workers = Flag("--workers", "N", "keys reconciled at the same time [RECONCILIATION_THREADS; default: 5]"),
-        HealthPort = Flag("--health-port", "PORT",
-            "/health, /ready, /metrics; 0: off [HEALTH_CHECK_PORT; default: 8080]"),
-        MetricsPort = Flag("--metrics-port", "PORT", "/metrics; 0: off [METRICS_PORT; default: 8081]"),
-        StartDeadline = Flag("--start-deadline", "DURATION",
-            "a main pod that has not started by then is given up; 0: never [START_DEADLINE; default: 1h]"),
-        ExitDeadline = Flag("--exit-handler-deadline", "DURATION", "an exit handler that has not ended by then "
-            + "is tried again; 0: never [EXIT_HANDLER_DEADLINE; default: 10m]"),
-        ExitRetries = Flag("--exit-handler-retries", "N",
-            "attempts after the first, with a backoff of 10s, doubling [EXIT_HANDLER_RETRIES; default: 3]"),
-        LostPodSlack = Flag("--lost-pod-slack", "DURATION",
-            "a pod that outlives its deletion by this counts as lost [LOST_POD_SLACK; default: 60s]");
+        Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]");
     static readonly Option<string[]> Namespaces = new("--namespace", "-n")
     {
         HelpName = "NS",
         Recursive = true,
         Description = "namespace to watch, repeatable; ALL or none: every one [WATCH_NAMESPACES, a comma list]",
     };
+    static readonly Setting<LogLevel> Level = new("--log-level", "LEVEL", "LOG_LEVEL", "info",
+        "trace, debug, info, warn, error or off", ParseLevel, "a log level (trace, debug, info, warn, error or off)");
+    static readonly Setting<bool> JsonLogs = new("--log-format", "FORMAT", null, "text", "text or json",
+        text => text switch { "json" => true, "text" => false, _ => null }, "a log format (text or json)");
+    static readonly Setting<int>
+        Workers = new("--workers", "N", "RECONCILIATION_THREADS", "5", "keys reconciled at the same time",
+            Count(1, 1000), "a number of workers (1 to 1000)"),
+        HealthPort = new("--health-port", "PORT", "HEALTH_CHECK_PORT", "8080", "/health, /ready, /metrics; 0: off",
+            Count(0, 65535), "a port (0 to 65535)"),
+        MetricsPort = new("--metrics-port", "PORT", "METRICS_PORT", "8081", "/metrics; 0: off",
+            Count(0, 65535), "a port (0 to 65535)"),
+        ExitRetries = new("--exit-handler-retries", "N", "EXIT_HANDLER_RETRIES", "3",
+            "attempts after the first, with a backoff of 10s, doubling",
+            Count(0, 1000), "a number of retries (0 to 1000)");
+    static readonly Setting<TimeSpan>
+        StartDeadline = Duration("--start-deadline", "START_DEADLINE", "1h",
+            "a main pod that has not started by then is given up; 0: never"),
+        ExitDeadline = Duration("--exit-handler-deadline", "EXIT_HANDLER_DEADLINE", "10m",
+            "an exit handler that has not ended by then is tried again; 0: never"),
+        LostPodSlack = Duration("--lost-pod-slack", "LOST_POD_SLACK", "60s",
+            "a pod that outlives its deletion by this counts as lost");
+
+    static Setting<TimeSpan> Duration(string flag, string variable, string standard, string help) =>
+        new(flag, "DURATION", variable, standard, help, ParseDuration, "a duration such as 90s, 10m or 1h");
 
     static Task<int> Main(string[] args)
     {
@@ -55,8 +63,8 @@ static class Program
         release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
         var root = new RootCommand(what)
         {
-            KubeconfigPath, Context, Namespaces, Level, Format, Workers, HealthPort, MetricsPort,
-            StartDeadline, ExitDeadline, ExitRetries, LostPodSlack, release,
+            KubeconfigPath, Context, Namespaces, Level.Flag, JsonLogs.Flag, Workers.Flag, HealthPort.Flag,
+            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag, release,
         };
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
         return root.Parse(args);
@@ -88,39 +96,22 @@ static class Program
     /// <summary>Settings from flags, else variables, else defaults. Throws UsageException naming the culprit.</summary>
     internal static Settings ReadSettings(ParseResult parsed, Func<string, string?> variable)
     {
-        const string port = "a port (0 to 65535)", count = "a whole number above 0",
-            duration = "a duration such as 90s, 10m or 1h";
-        var polling = Read<long>(null, "POLLING_INTERVAL_SECONDS", 0, Count(1, int.MaxValue), count)
-            + Read<long>(null, "REQUEUE_DELAY_SECONDS", 0, Count(1, int.MaxValue), count);
+        bool Asked(string name) => variable(name) is { } text && !string.IsNullOrWhiteSpace(text)
+            && (Count(1, int.MaxValue)(text.Trim()) is not null ? true
+                : throw new UsageException($"{name}: '{text}' is not a whole number above 0"));
         return new Settings
         {
             Namespaces = ReadNamespaces(parsed.GetValue(Namespaces), variable("WATCH_NAMESPACES")),
-            LogLevel = Read(Level, "LOG_LEVEL", LogLevel.Information, ParseLevel,
-                "a log level (trace, debug, info, warn, error or off)"),
-            JsonLogs = Read<bool>(Format, null, false,
-                text => text switch { "json" => true, "text" => false, _ => null }, "a log format (text or json)"),
-            Workers = (int)Read(Workers, "RECONCILIATION_THREADS", 5, Count(1, 1000),
-                "a number of workers (1 to 1000)"),
-            HealthPort = (int)Read(HealthPort, "HEALTH_CHECK_PORT", 8080, Count(0, 65535), port),
-            MetricsPort = (int)Read(MetricsPort, "METRICS_PORT", 8081, Count(0, 65535), port),
+            LogLevel = Level.Read(parsed, variable),
+            JsonLogs = JsonLogs.Read(parsed, variable),
+            Workers = Workers.Read(parsed, variable),
+            HealthPort = HealthPort.Read(parsed, variable),
+            MetricsPort = MetricsPort.Read(parsed, variable),
             AllAddresses = parsed.GetValue(KubeconfigPath) is null && KubernetesClientConfiguration.IsInCluster(),
-            PollingAsked = polling > 0,
-            Deadlines = new(
-                Read(StartDeadline, "START_DEADLINE", TimeSpan.FromHours(1), ParseDuration, duration),
-                Read(ExitDeadline, "EXIT_HANDLER_DEADLINE", TimeSpan.FromMinutes(10), ParseDuration, duration),
-                Read(LostPodSlack, "LOST_POD_SLACK", TimeSpan.FromSeconds(60), ParseDuration, duration),
-                (int)Read(ExitRetries, "EXIT_HANDLER_RETRIES", 3, Count(0, 1000), "a number of retries (0 to 1000)")),
+            PollingAsked = Asked("POLLING_INTERVAL_SECONDS") | Asked("REQUEUE_DELAY_SECONDS"),
+            Deadlines = new(StartDeadline.Read(parsed, variable), ExitDeadline.Read(parsed, variable),
+                LostPodSlack.Read(parsed, variable), ExitRetries.Read(parsed, variable)),
         };
-
-        T Read<T>(Option<string?>? flag, string? name, T fallback, Func<string, T?> parse, string wanted)
-            where T : struct
-        {
-            var given = flag is null ? null : parsed.GetValue(flag);
-            var text = given ?? (name is null ? null : variable(name));
-            if (given is null && string.IsNullOrWhiteSpace(text)) return fallback;
-            var culprit = given is null ? name : flag!.Name;
-            return parse(text!.Trim()) ?? throw new UsageException($"{culprit}: '{text}' is not {wanted}");
-        }
     }
 
     static string[] ReadNamespaces(string[]? flags, string? variable)
@@ -157,18 +148,14 @@ static class Program
 
     static LogLevel? ParseLevel(string text) => text.ToUpperInvariant() switch
     {
-        "TRACE" => LogLevel.Trace,
-        "DEBUG" => LogLevel.Debug,
-        "INFO" or "INFORMATION" => LogLevel.Information,
-        "WARN" or "WARNING" => LogLevel.Warning,
-        "ERROR" => LogLevel.Error,
-        "CRITICAL" => LogLevel.Critical,
-        "OFF" or "NONE" => LogLevel.None,
-        _ => null,
+        "INFO" => LogLevel.Information,
+        "WARN" => LogLevel.Warning,
+        "OFF" => LogLevel.None,
+        _ => text.All(char.IsAsciiLetter) && Enum.TryParse<LogLevel>(text, true, out var level) ? level : null,
     };
 
-    static Func<string, long?> Count(long least, long most) => text =>
-        long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n >= least && n <= most
+    static Func<string, int?> Count(int least, int most) => text =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n >= least && n <= most
             ? n : null;
 
     static void ConfigureLogs(ILoggingBuilder logging, Settings settings)
@@ -186,7 +173,7 @@ static class Program
             });
     }
 
-    static Option<string?> Flag(string name, string value, string help) =>
+    internal static Option<string?> Flag(string name, string value, string help) =>
         new(name) { HelpName = value, Description = help, Recursive = true };
 
     static int Fail(int code, string line)
@@ -194,6 +181,25 @@ static class Program
         Console.Error.WriteLine($"omjob-operator: {line.ReplaceLineEndings(" ")}");
         return code;
     }
+}
+
+/// <summary>A flag, and a variable where it has one; the default is a text as one would write it there.</summary>
+sealed class Setting<T>(string flag, string value, string? variable, string standard, string help,
+    Func<string, T?> parse, string wanted) where T : struct
+{
+    public Option<string?> Flag { get; } = Program.Flag(flag, value,
+        $"{help} [{(variable is null ? "" : $"{variable}; ")}default: {standard}]");
+
+    /// <summary>From the flag, else the variable, else the default. Throws UsageException naming the culprit.</summary>
+    public T Read(ParseResult parsed, Func<string, string?> variables)
+    {
+        if (parsed.GetValue(Flag) is { } given) return Parse(flag, given);
+        var set = variable is null ? null : variables(variable);
+        return string.IsNullOrWhiteSpace(set) ? Parse(flag, standard) : Parse(variable!, set);
+    }
+
+    T Parse(string culprit, string text) =>
+        parse(text.Trim()) ?? throw new UsageException($"{culprit}: '{text}' is not {wanted}");
 }
 
 /// <summary>Something on the command line or in a variable that whoever starts us must change.</summary>
