@@ -9,8 +9,6 @@
 
 using System.Globalization;
 using System.Security;
-using System.Text.Json;
-using System.Text.Json.Nodes;
 using Cronos;
 using static OMJobs.Times;
 
@@ -58,9 +56,8 @@ sealed partial class Operator
     async Task<JsonElement> ReadCron(Turn turn)
     {
         var reply = await cluster.Get(turn.Key, turn.Stop);
-        if (reply.Found is { } found) await cluster.Take(found, reply.Before, reply, turn.Stop);
-        else if (reply.Outcome != Outcome.NotFound) Retry(turn, null, reply);
-        return reply.Found is not null && reply.Read(ApiJson.Default.JsonElement) is JsonElement whole ? whole : default;
+        if (reply.Outcome is not (Outcome.Ok or Outcome.NotFound)) Retry(turn, null, reply);
+        return reply.Ok && reply.Read(ApiJson.Default.JsonElement) is JsonElement whole ? whole : default;
     }
 
     async Task CreateRun(Turn turn, Cron cron, JsonElement live, CronStep step)
@@ -70,7 +67,7 @@ sealed partial class Operator
         var reply = await cluster.Call(
             new(HttpMethod.Post, $"{Resources.OMJobs.Path(cron.Namespace)}?timeout=10s", body), turn.Stop);
         if (cluster.Parse(reply, Resources.OMJobs) is { } run) await cluster.Take(run, null, reply, turn.Stop);
-        var words = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
+        var message = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await ReadJob(new(cron.Namespace, name, Resources.OMJobs), turn.Stop)).Job is not null);
         switch (reply.Outcome)
@@ -83,14 +80,14 @@ sealed partial class Operator
                 break;
             case Outcome.Invalid when !reply.IsInvalid(Resources.OMJobs): goto default;
             case Outcome.Invalid or Outcome.Impossible: // as the template is it can never be: the next tick tries again
-                var why = Text.Truncate($"OMJob cannot be created: {words}");
+                var why = Text.Truncate($"OMJob cannot be created: {message}");
                 var refused = cron.Status with { LastScheduleTime = step.Tick, Message = why };
                 await WriteCron(turn, cron, refused, new("OMJobRefused", why, true));
                 break;
             case Outcome.NamespaceGoing: Log(key, "No OMJob is created: the namespace is being deleted"); break;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401: Retry(turn, null, reply); break;
             default:
-                await BlockRun(turn, cron, reply.RetryAfter, Text.Truncate($"OMJob is blocked: {words}"), step);
+                await BlockRun(turn, cron, reply.RetryAfter, Text.Truncate($"OMJob is blocked: {message}"), step);
                 break;
         }
     }
@@ -147,11 +144,9 @@ static class Scheduling
     public const string MissingSchedule = "Missing schedule", MissingTemplate = "Missing OMJob template",
         Suspended = "Suspended", Missed = "Missed schedule", Created = "Created OMJob", Exists = "OMJob already exists";
 
-    /// <summary>
-    /// Live: asked for just now, so that it may create, but nothing before retryAt. Gone: a run that was asked for and is
-    /// not there. Queued: when we began to wait for a worker; of thousands that are due at once, those which come last
-    /// have not missed their deadline.
-    /// </summary>
+    /// <summary>Live: asked for just now, so that it may create, but nothing before retryAt. Gone: a run that was asked
+    /// for and is not there. Queued: when we began to wait for a worker; of thousands that are due at once, those which
+    /// come last have not missed their deadline.</summary>
     public static CronStep Decide(Cron cron, bool live, IReadOnlyList<Job> runs, string? gone, DateTimeOffset retryAt,
         DateTimeOffset queued, DateTimeOffset now)
     {
@@ -215,17 +210,15 @@ static class Scheduling
         return null;
     }
 
-    static CronStep? Say(Cron cron, string? message, Event? fact) =>
-        cron.Status.Message == message ? null : Write(cron.Status with { Message = message }, fact);
+    static CronStep? Say(Cron cron, string? message, Event? told) =>
+        cron.Status.Message == message ? null : Write(cron.Status with { Message = message }, told);
 
-    static CronStep Write(CronStatus status, Event? fact) => new(CronAct.WriteStatus) { Status = status, Event = fact };
+    static CronStep Write(CronStatus status, Event? told) => new(CronAct.WriteStatus) { Status = status, Event = told };
 }
 
-/// <summary>
-/// The times of a UNIX cron expression in a time zone. A day matches if either day field does, where both are given. A
-/// time that daylight saving skips comes at the end of the gap; one that it repeats comes once, unless its hour or
-/// minute is a range, a step or *: those go on in real time.
-/// </summary>
+/// <summary>The times of a UNIX cron expression in a time zone. A day matches if either day field does, where both are
+/// given. A time that daylight saving skips comes at the end of the gap; one that it repeats comes once, unless its
+/// hour or minute is a range, a step or *: those go on in real time.</summary>
 sealed class Schedule
 {
     static readonly string[] Macros =
@@ -252,8 +245,8 @@ sealed class Schedule
     public static (Schedule? Schedule, string? Problem) Read(string expression, string zone)
     {
         if (Zone(zone) is not { } found)
-            return (null, $"Time zone '{Text.Truncate(zone, 100)}' cannot be used: it is not an IANA name, or the operator "
-                + "finds no time zone data");
+            return (null, $"Time zone '{Text.Truncate(zone, 100)}' cannot be used: it is not an IANA name, "
+                + "or the operator finds no time zone data");
         var fields = expression.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
         var macro = fields is [var one] && Macros.Contains(one);
         if (!macro && (fields.Length != 5 || fields.Where((field, i) => !IsUnix(field, NamesOfField[i])).Any()))
@@ -320,7 +313,8 @@ static class Runs
         labels[LabelKeys.RunId] = runId;
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
             foreach (var item in ((spec[pod] as JsonObject)?["env"] as JsonArray ?? []).OfType<JsonObject>())
-                if (Placeholder(Word(item["name"]), Word(item["value"]), runId, name) is { } value) item["value"] = value;
+                if (Placeholder(Word(item["name"]), Word(item["value"]), runId, name) is { } value)
+                    item["value"] = value;
         var meta = new JsonObject
         {
             ["name"] = name,

@@ -14,15 +14,13 @@
 // Read on here: the operator (loop, reconcile, actions), then Decide. CronOMJob.cs has the schedules, Program.cs the
 // command line, Model/ what the operator knows of OMJobs and pods, Kube/ what any small controller needs.
 
-using Microsoft.Extensions.Logging;
 using static OMJobs.Times;
 
 namespace OMJobs;
 
-/// <summary>
-/// The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, execute; every answer feeds
-/// the cache again, which requeues the key. No key of a namespace is worked on before its pods and OMJobs are listed.
-/// </summary>
+/// <summary>The loop: watches feed a cache and a queue of keys; workers take keys: observe, Decide, execute; every
+/// answer feeds the cache again, which requeues the key. No key of a namespace is worked on before its pods and OMJobs
+/// are listed.</summary>
 sealed partial class Operator
 {
     readonly Cluster cluster;
@@ -64,7 +62,8 @@ sealed partial class Operator
             WhenAbsent = "No schedules run, until this is",
         }];
         cluster.Reflectors.AddRange(resources.SelectMany(of => settings.Namespaces.Select(of)));
-        using var endpoints = new Endpoints([settings.HealthPort, settings.MetricsPort], settings.AllAddresses, time, log)
+        int[] ports = [settings.HealthPort, settings.MetricsPort];
+        using var endpoints = new Endpoints(ports, settings.AllAddresses, time, log)
         {
             Health = cluster.Unhealthy,
             Readiness = cluster.Unready,
@@ -133,7 +132,7 @@ sealed partial class Operator
         {
             if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
             else failed++;
-            if (!reply.Ok) log.LogError("{Words}", reply.Brief);
+            if (!reply.Ok) log.LogError("{Reason}", reply.Brief);
         }
     }
 
@@ -162,13 +161,11 @@ sealed partial class Operator
         Requeue(key, first: after.Key.Resource == Resources.Pods);
     }
 
-    /// <summary>
-    /// G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped, where the
-    /// API server has forgotten that (it was restored).
-    /// </summary>
+    /// <summary>G21: what a node's clock says of its end proves nothing from now on; nor that nobody had it stopped,
+    /// where the API server has forgotten that (it was restored).</summary>
     void RememberStopped(Key key, Pod pod)
     {
-        if (pod.Deleting && (pod.MainRunning || pod.FinishedAt >= pod.DeletionRequested))
+        if (pod.Deleting && (pod.MainRunning || (pod.FinishedAt is { } at && at.Reached(pod.DeletionRequested))))
             cache.Remember(key, p => p.Stopped.Contains(pod.Uid, StringComparison.Ordinal) ? p
                 : p with { Stopped = $"{p.Stopped}{pod.Uid} " });
     }
@@ -305,17 +302,17 @@ sealed partial class Operator
     {
         var reply = await cluster.Get(key, stop);
         if (reply.Found is not Job answer) return (reply, null);
-        if (!await cluster.Take(answer, reply.Before, reply, stop)) return (Reply.Failed("its versions went back"), null);
         // Only a 404 says that it is gone; what a watch told meanwhile is looked at when the key comes again.
-        return cache.Get(key) is not Job held ? (Reply.Failed("it was told to be gone meanwhile"), null)
-            : (reply, held.ResourceVersion == answer.ResourceVersion ? answer with { ReadAt = reply.SentAt } : held);
+        return cache.Get(key) is not Job job ? (Reply.Failed("it was told to be gone meanwhile"), null)
+            : (reply, job.ResourceVersion == answer.ResourceVersion ? answer with { ReadAt = reply.SentAt } : job);
     }
 
     /// <summary>A live GET of a pod (D5: absence is proved by a 404 only); null where it could not be read.</summary>
     async Task<PodView?> ReadPod(Turn turn, Job? job, string name)
     {
         var (key, of) = (turn.Key, new Key(turn.Key.Namespace, name, Resources.Pods));
-        var reply = await cluster.Get(of, turn.Stop);
+        var before = cache.Get(of);
+        var reply = await cluster.Get(of, turn.Stop, take: false);
         if (reply.Outcome == Outcome.NotFound) // D2: one that has come since was not asked for
             return cache.Get(of) is Pod newer ? ViewOf(key, newer)
                 : ViewOf(key, null) with { Presence = Presence.Absent };
@@ -323,16 +320,14 @@ sealed partial class Operator
         if (pod.JobName.Length == 0 && pod.JobUid == cache.Get(key)?.Uid) pod = pod with { JobName = key.Name };
         // Of one without labels the watch would never tell the end; a stray is asked for each time.
         if (!pod.LostLabels || Protocol.Stray(cache.Get(key) as Job, pod) is not null)
-            await cluster.Take(pod, reply.Before, reply, turn.Stop);
-        else cluster.Remove(reply.Before, reply);
+            await cluster.Take(pod, before, reply, turn.Stop);
+        else cluster.Remove(before, reply);
         if (cache.Get(of)?.Uid != pod.Uid) pod = RememberUncached(key, pod);
         return ViewOf(key, (Pod)pod.Merge(cache.Get(of), null)) with { ReadAt = reply.SentAt };
     }
 
-    /// <summary>
-    /// What the cache would remember of a pod that it does not keep: one without labels, or one that needed nothing when
-    /// it was told, before its OMJob was. Returns it with that.
-    /// </summary>
+    /// <summary>What the cache would remember of a pod that it does not keep: one without labels, or one that needed
+    /// nothing when it was told, before its OMJob was. Returns it with that.</summary>
     Pod RememberUncached(Key key, Pod pod)
     {
         RememberStopped(key, pod);
@@ -389,8 +384,7 @@ sealed partial class Operator
     /// <summary>Creates a pod. Returns what is now known of its name, or null where the key waits.</summary>
     async Task<PodView?> Create(Turn turn, Job job, PodType type)
     {
-        var (key, main) = (turn.Key, type == PodType.Main);
-        var name = main ? PodTemplate.MainName(job) : PodTemplate.ExitName(job);
+        var (key, name) = (turn.Key, PodTemplate.NameOf(job, type));
         cache.Unread(job); // D1: it may come to pass whatever the answer, and be over before a watch tells
         var sent = time.GetTimestamp();
         var reply = await cluster.Call(PodTemplate.Creation(job, type), turn.Stop);
@@ -399,13 +393,13 @@ sealed partial class Operator
             cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
         {
-            case Outcome.Ok: return await Created(turn, job, type, name, reply);
+            case Outcome.Ok: return await Created(turn, job, type, reply);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var found = await ReadPod(turn, job, name);
                 if (found is not { Presence: Presence.Absent }) return found;
                 await Block(turn, job, type, reply); // not there after all: a quota's conflict
                 return null;
-            case Outcome.Invalid when !invalid || !IsInvalidForGood(key, job, name, main, sent): goto default;
+            case Outcome.Invalid when !invalid || !IsInvalidForGood(key, job, type, sent): goto default;
             case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
                 var there = await ReadPod(turn, job, name);
                 return there is { Presence: Presence.Absent } ? PodView.Refused(Redacted(reply, job)) : there;
@@ -419,9 +413,10 @@ sealed partial class Operator
         }
     }
 
-    async Task<PodView?> Created(Turn turn, Job job, PodType type, string name, Reply reply)
+    async Task<PodView?> Created(Turn turn, Job job, PodType type, Reply reply)
     {
-        var (key, main, known) = (turn.Key, type == PodType.Main, cache.ProgressOf(turn.Key));
+        var (key, name, known) = (turn.Key, PodTemplate.NameOf(job, type), cache.ProgressOf(turn.Key));
+        var main = type == PodType.Main;
         cache.Remember(key, job.Uid, p => p with
         {
             Refusals = 0,
@@ -439,20 +434,19 @@ sealed partial class Operator
         return pod is null ? null : ViewOf(key, pod);
     }
 
-    /// <summary>
-    /// G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It is given
-    /// up once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its deadline. What
-    /// counts is the time from an answer to when the next try was sent (timestamp): no request's own.
-    /// </summary>
-    bool IsInvalidForGood(Key key, Job job, string name, bool main, long sent)
+    /// <summary>G15: admission changes a pod before it is validated, so one that is invalid now may be valid later. It
+    /// is given up once it has been refused so for a minute; a handler's, whose OMJob is not being deleted, for its
+    /// deadline. What counts is the time from an answer to when the next try was sent (timestamp): no request's
+    /// own.</summary>
+    bool IsInvalidForGood(Key key, Job job, PodType type, long sent)
     {
-        var now = time.GetTimestamp();
+        var (name, now) = (PodTemplate.NameOf(job, type), time.GetTimestamp());
         var (_, ticks, _) = cache.Remember(key, job.Uid, p => p with
         {
             Invalid = p.Invalid is { } invalid && invalid.Pod == name
                 ? (name, invalid.Ticks + (invalid.Last == 0 ? 0 : sent - invalid.Last), now) : (name, 0, now),
         }).Invalid!.Value;
-        var patience = main || job.Deleting ? TimeSpan.FromMinutes(1)
+        var patience = type == PodType.Main || job.Deleting ? TimeSpan.FromMinutes(1)
             : deadlines.ExitHandlerDeadline == TimeSpan.Zero ? TimeSpan.FromMinutes(10) : deadlines.ExitHandlerDeadline;
         return time.GetElapsedTime(0, ticks) >= patience;
     }
@@ -461,9 +455,9 @@ sealed partial class Operator
     async Task Block(Turn turn, Job job, PodType type, Reply refusal)
     {
         var main = type == PodType.Main;
-        var what = main ? "Main pod " : PodTemplate.Number(job) == 1 ? "exit handler "
-            : $"{JobStatus.AttemptWord}{PodTemplate.Ran(job) + 1} "; // H9: the message has to tell
-        var text = Text.Truncate($"{what}{JobStatus.IsBlocked}{Redacted(refusal, job)}");
+        var attempt = main || PodTemplate.Number(job) == 1 ? "" : $"attempt {PodTemplate.Ran(job) + 1} "; // H9
+        var said = $"{attempt}{Ending.Blocked.Phrase}: {Redacted(refusal, job)}";
+        var text = Text.Truncate($"{(main ? JobStatus.MainPod : JobStatus.ExitHandler)}{said}");
         var refusals = cache.ProgressOf(turn.Key).Refusals + 1;
         var delay = backoff.Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
         cache.Remember(turn.Key, job.Uid, p => p with // it is blocked, and counted as that
@@ -473,22 +467,18 @@ sealed partial class Operator
             log.LogWarning("{Namespace}/{Name}: {Text} (attempt {N})", job.Namespace, job.Name, text, refusals);
             Record(job, new(main ? "MainPodBlocked" : "ExitHandlerBlocked", text, Warning: true), refusals);
         }
-        var message = main ? text : JobStatus.Join(job.Status.MainMessage, text);
-        if (job.Status.Message != message)
-        {
-            var said = new Decision(Act.WriteStatus, text) { Status = job.Status with { Message = message } };
-            await WriteStatus(turn, job, said);
-        }
+        var status = job.Status with { Message = main ? text : job.Status.WithHandler(said) };
+        if (job.Status != status) await WriteStatus(turn, job, new(Act.WriteStatus, text) { Status = status });
         turn.Requeue(); // to wait for that, or for what is due before
     }
 
-    /// <summary>D3, H1: gives a pod its labels back; where they do not stay it is asked for from time to time.</summary>
+    /// <summary>D3, H1: gives a pod its labels back; where they do not stay it is asked for now and then.</summary>
     async Task RestoreLabels(Turn turn, Job job, Pod pod)
     {
         const int most = 3; // times; whoever takes them again and again will go on
         var (key, patch) = (turn.Key, PodTemplate.LabelPatch(job, pod));
         var reply = await cluster.Call(new(HttpMethod.Patch, pod.Key.Path, patch, MediaTypes.Merge), turn.Stop);
-        var lost = cluster.Parse(reply, Resources.Pods) is Pod { LostLabels: true };
+        var lost = await TakePod(turn, job, pod, reply);
         var before = cache.ProgressOf(key).Relabelled;
         var after = cache.Remember(key, job.Uid, p => p with
         {
@@ -501,7 +491,6 @@ sealed partial class Operator
             log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, text);
             Record(job, new("PodLabelsRemoved", text, Warning: true));
         }
-        await TakePod(turn, job, pod, reply);
     }
 
     async Task WriteStatus(Turn turn, Job job, Decision decision)
@@ -516,7 +505,7 @@ sealed partial class Operator
         if (from != to)
             log.LogInformation("{Namespace}/{Name}: {From} → {To}: {Why}",
                 job.Namespace, job.Name, from, to, decision.Why);
-        if (from == Phase.ExitHandlerRunning && Conditions.Attempt(job, decision.Status) is { } outcome)
+        if (from == Phase.ExitHandlerRunning && decision.Attempt is { } outcome)
             metrics.Count(JobMetrics.ExitHandlers, Metrics.Label("outcome", outcome));
         if (from != to && to.IsFinished())
             metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
@@ -524,10 +513,8 @@ sealed partial class Operator
         if (decision.Event is { } told) Record(job, told);
     }
 
-    /// <summary>
-    /// Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is the one
-    /// which decided it: the job's, or its CronOMJob's, whose UID goes along.
-    /// </summary>
+    /// <summary>Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is
+    /// the one which decided it: the job's, or its CronOMJob's, whose UID goes along.</summary>
     async Task DeleteJob(Turn turn, Job job, string? version, string why, string uid)
     {
         var now = time.GetTimestamp();
@@ -566,8 +553,7 @@ sealed partial class Operator
                 return true;
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
-                var read = await cluster.Get(written.Key, turn.Stop);
-                if (read.Found is { } live) await cluster.Take(live, read.Before, read, turn.Stop);
+                await cluster.Get(written.Key, turn.Stop);
                 var failures = cache.Remember(turn.Key, p => p with { Failures = p.Failures + 1 }).Failures;
                 turn.Requeue(failures == 1 ? default : backoff.Pause(failures - 1, null));
                 break;
@@ -576,8 +562,8 @@ sealed partial class Operator
         return false;
     }
 
-    /// <summary>Takes the answer of a write to a pod: the pod, or that it is gone.</summary>
-    async Task TakePod(Turn turn, Job? job, Pod pod, Reply reply)
+    /// <summary>Takes the answer to a write of a pod: it, or that it is gone. True where it has no labels.</summary>
+    async Task<bool> TakePod(Turn turn, Job? job, Pod pod, Reply reply)
     {
         var answer = cluster.Parse(reply, Resources.Pods) as Pod;
         if (answer?.Uid == pod.Uid) RememberStopped(turn.Key, answer);
@@ -588,25 +574,24 @@ sealed partial class Operator
             turn.Requeue();
         }
         else Retry(turn, job, reply); // a Conflict is another UID by that name: the watch tells
+        return answer is { LostLabels: true };
     }
 
-    /// <summary>Tries again after a request that failed. Job: whose spec has what must not be said, if it is kept.</summary>
+    /// <summary>Tries again after a failure. Job: its spec, if it is kept, has what is not to be said.</summary>
     void Retry(Turn turn, Job? job, Reply reply)
     {
         var (key, owner) = (turn.Key, cache.Get(turn.Key));
         var failures = cache.Remember(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
         if (int.IsPow2(failures))
-            log.LogWarning("{Namespace}/{Name}: {Words}; trying again", key.Namespace, key.Name, Redacted(reply, job));
+            log.LogWarning("{Namespace}/{Name}: {Reason}; trying again", key.Namespace, key.Name, Redacted(reply, job));
         // What it is too large for it will always be: whoever made it can make it smaller.
         if (failures == 1 && reply.Outcome == Outcome.Impossible && owner is Job about)
             Record(about, new("OMJobRefused", $"The OMJob cannot be written: {Redacted(reply, job)}", Warning: true));
         turn.Retry(backoff.Pause(failures, reply.RetryAfter));
     }
 
-    /// <summary>
-    /// The API server's words without what the OMJob's env holds; where no spec is kept to compare them with, none that
-    /// may come from an object.
-    /// </summary>
+    /// <summary>The API server's words without what the OMJob's env holds; where no spec is kept to compare them with,
+    /// none that may come from an object.</summary>
     static string Redacted(Reply reply, Job? job) =>
         reply.Fault is null && job is not { IsWhole: true, Spec.Length: > 0 } ? reply.Brief
             : Secrets.Redact(reply.Message, job);
@@ -646,15 +631,16 @@ sealed record Decision(Act Act, string Why = "")
     public DateTimeOffset? Wake { get; init; }
     /// <summary>The event to write once the step is done.</summary>
     public Event? Event { get; init; }
+    /// <summary>How an attempt of the exit handler ended, succeeded or failed; null: none did.</summary>
+    public string? Attempt { get; init; }
 }
 
 /// <summary>The phase machine: pure functions of what was observed and the API server's clock.</summary>
 static class Protocol
 {
-    /// <summary>
-    /// A creation is decided on an OMJob, and what a clock or another's pod says of ours on a pod, asked for no longer
-    /// ago than this: a watch that is late (D1, W2) must neither start a run again nor give up one that is fine.
-    /// </summary>
+    /// <summary>A creation is decided on an OMJob, and what a clock or another's pod says of ours on a pod, asked for
+    /// no longer ago than this: a watch that is late (D1, W2) must neither start a run again nor give up one that is
+    /// fine.</summary>
     static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
     static readonly TimeSpan ClockSlack = TimeSpan.FromSeconds(2);
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
@@ -680,7 +666,7 @@ static class Protocol
     {
         var end = job.Status.Phase == Phase.Running ? End.Of(main, now, deadlines) : null;
         var status = end is null ? job.Status : Recorded(job, main, end);
-        return Finish(now, false, status, "exit handler cannot run: the namespace is being deleted");
+        return Finish(now, false, status, Ending.NamespaceGoing.Phrase);
     }
 
     static Decision WhenPending(Job job, PodView main, DateTimeOffset now) => main switch
@@ -690,7 +676,8 @@ static class Protocol
         { Presence: Presence.Unknown } when job.Deleting => new(Act.AskMain),
         _ when job.Deleting => Drop(job, Job.Finalizer), // F5: it never started
         { Pod: { } pod } => Foreign(pod, main, now),
-        { Presence: Presence.Refused } => MainEnded(job, main, new(null, $"cannot be created: {main.Message}"), now), // G15
+        { Presence: Presence.Refused, Message: var said } => // G15
+            MainEnded(job, main, new(null, Ending.Refused, $": {said}"), now),
         _ => Create(Act.CreateMain, job, main, now),
     };
 
@@ -700,7 +687,7 @@ static class Protocol
         { Pod: { } pod } when pod.BelongsTo(job) => Started(job, pod),
         { Presence: Presence.Unknown } => new(Act.AskMain),
         _ when job.Status is { MainPodName: not null, CompletionTime: null } =>
-            MainEnded(job, PodView.Absent, new(null, "was deleted before its end was seen"), now),
+            MainEnded(job, PodView.Absent, End.Unseen, now),
         _ => Finish(now, false, job.Status with
         {
             Message = $"Status.phase '{Text.Truncate(job.Status.PhaseText, 40)}' is no phase of an OMJob",
@@ -721,7 +708,7 @@ static class Protocol
             return end.ByClock && !IsFresh(main.ReadAt, now) ? new(Act.AskMain) : MainEnded(job, main, end, now);
         var pod = main.Pod!;
         if (pod.LostLabels && main.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
-        if (now >= main.AskAgain) return new(Act.AskMain);
+        if (now.Reached(main.AskAgain)) return new(Act.AskMain);
         if (pod.Deleting) return new(Act.Wait) { Wake = Earliest(End.ByClockAt(pod, deadlines), main.AskAgain) };
         if (job.Status.GivenUp is { } said) // it may be long ago that a watch told of the pod
             return IsFresh(main.ReadAt, now) ? new(Act.DeletePod, said) { Pod = pod } : new(Act.AskMain);
@@ -731,11 +718,11 @@ static class Protocol
             ? (DateTimeOffset?)null : pod.Created + deadlines.StartDeadline;
         var stop = pod.StartTime + pod.ActiveDeadline + pod.Grace + DeadlineBackstop;
         var why = pod.Waiting ?? "nothing is said why";
-        if ((now >= start || now >= stop) && !IsFresh(main.ReadAt, now)) return new(Act.AskMain);
-        if (now >= start)
-            return GiveUp(job, $"did not start within {Text.Duration(deadlines.StartDeadline)}: {why}");
-        if (now >= stop)
-            return GiveUp(job, $"ran past its activeDeadlineSeconds of {pod.ActiveDeadline!.Value.TotalSeconds}");
+        if (now.Reached(Earliest(start, stop)) && !IsFresh(main.ReadAt, now)) return new(Act.AskMain);
+        if (now.Reached(start))
+            return GiveUp(job, Ending.NotStarted, $" within {Text.Duration(deadlines.StartDeadline)}: {why}");
+        if (now.Reached(stop))
+            return GiveUp(job, Ending.Overran, $" its activeDeadlineSeconds of {pod.ActiveDeadline?.TotalSeconds}");
         return new(Act.Wait) { Wake = Earliest(start, stop, End.ByClockAt(pod, deadlines), main.AskAgain) };
     }
 
@@ -755,7 +742,7 @@ static class Protocol
         var letGo = drained?.DeletionTimestamp + deadlines.LostPodSlack;
         var handled = PodTemplate.Ran(job) > 0
             || (exit.Pod?.BelongsTo(job) is true && End.Of(exit, now, deadlines) is not null);
-        var next = drained is not null && (now >= letGo || handled) ? new(Act.ReleasePod) { Pod = drained }
+        var next = drained is not null && (handled || now.Reached(letGo)) ? new(Act.ReleasePod) { Pod = drained }
             : job is { Deleting: true, NamespaceAsked: false } ? new(Act.AskNamespace)
             : job.Finalizers.Contains(Job.Foreground) ? Drop(job, Job.Foreground) // G19
             : WhenHandlerIsDue(job, exit, now, deadlines);
@@ -765,13 +752,14 @@ static class Protocol
     static Decision WhenHandlerIsDue(Job job, PodView exit, DateTimeOffset now, Deadlines deadlines)
     {
         if (exit.Presence == Presence.Refused)
-            return Finish(now, false, job.Status, $"exit handler cannot be created: {exit.Message}"); // G15
+            return Finish(now, false, job.Status, $"{Ending.Refused.Phrase}: {exit.Message}"); // G15
         if (exit.Presence is Presence.Unknown or Presence.Absent) return Create(Act.CreateExit, job, exit, now);
         var (pod, ran) = (exit.Pod!, PodTemplate.Ran(job));
         if (!pod.BelongsTo(job)) // H9: it uses up no attempt of ours
         {
             // One that came just now may come again, as often as a name is chosen.
-            var patience = pod.Created + TimeSpan.FromSeconds((1 << Math.Min(PodTemplate.Number(job) - ran - 1, 5)) - 1);
+            var passed = Math.Min(PodTemplate.Number(job) - ran - 1, 5);
+            var patience = pod.Created + TimeSpan.FromSeconds((1 << passed) - 1);
             return !IsFresh(exit.ReadAt, now) ? new(Act.AskExit)
                 : now < patience ? new(Act.Wait) { Wake = patience }
                 : NextAttempt(job, PodTemplate.Number(job) + 1, null, $"pod {pod.Name} is somebody else's");
@@ -779,22 +767,23 @@ static class Protocol
         if (End.Of(exit, now, deadlines) is not { } end)
         {
             if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
-            if (now >= exit.AskAgain) return new(Act.AskExit);
+            if (now.Reached(exit.AskAgain)) return new(Act.AskExit);
             var deadline = deadlines.ExitHandlerDeadline == TimeSpan.Zero
                 ? (DateTimeOffset?)null : pod.Created + deadlines.ExitHandlerDeadline;
-            if (pod.Deleting || !(now >= deadline))
+            if (pod.Deleting || !now.Reached(deadline))
                 return new(Act.Wait)
                 {
                     Wake = Earliest(pod.Deleting ? null : deadline, End.ByClockAt(pod, deadlines), exit.AskAgain),
                 };
             if (!IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
-            return Failed(job, now, deadlines, $"did not end within {Text.Duration(deadlines.ExitHandlerDeadline)}{why}");
+            var most = Text.Duration(deadlines.ExitHandlerDeadline);
+            return Failed(job, now, deadlines, $"{Ending.NotEnded.Phrase} within {most}{why}");
         }
         if (end.ByClock && !IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
-        if (end.ExitCode == 0) return Finish(now, true, job.Status, "exit handler succeeded");
+        if (end.ExitCode == 0) return Finish(now, true, job.Status, end.Message);
         // A node's clock that is far ahead says nothing.
-        var ended = pod.FinishedAt <= now + FirstBackoff ? pod.FinishedAt : pod.DeletionRequested ?? pod.Created;
+        var ended = pod.FinishedAt is { } at && at <= now + FirstBackoff ? at : pod.DeletionRequested ?? pod.Created;
         var again = ended + FirstBackoff * (1 << Math.Min(ran, 20));
         return now < again && ran + 1 < Attempts(job, deadlines)
             ? new(Act.Wait) { Wake = again }
@@ -815,14 +804,13 @@ static class Protocol
         var patience = job.Status.CompletionTime + deadlines.LostPodSlack;
         var over = new[] { main.Pod, exit.Pod }
             .FirstOrDefault(p => p is { PhaseOver: false, Deleting: false } && p.BelongsTo(job));
-        if (over is not null && now >= patience) return new(Act.DeletePod, "the job has finished") { Pod = over };
+        if (over is not null && now.Reached(patience)) return new(Act.DeletePod, "the job has finished") { Pod = over };
         return new(Act.Wait) { Wake = over is null ? expires : Earliest(expires, patience) };
     }
 
-    /// <summary>
-    /// What to do with a pod that should not be: another incarnation's, a late creation's, an earlier attempt's. Only
-    /// to be acted on with a job (null: it is gone) and a pod that were asked for live, the job after the pod was seen.
-    /// </summary>
+    /// <summary>What to do with a pod that should not be: another incarnation's, a late creation's, an earlier
+    /// attempt's. Only to be acted on with a job (null: it is gone) and a pod that were asked for live, the job after
+    /// the pod was seen.</summary>
     public static Decision? Stray(Job? job, Pod pod)
     {
         if (pod.JobUid is null) return null; // not ours to judge
@@ -838,9 +826,9 @@ static class Protocol
         var current = job.Status.Phase >= Phase.ExitHandlerRunning && pod.Name == job.Status.ExitPodName;
         return current || pod.IsSettled ? null : Remove("is not the current attempt", null);
 
-        Decision Remove(string why, Event? fact) => pod.HasFinalizer
+        Decision Remove(string why, Event? told) => pod.HasFinalizer
             ? new(Act.ReleasePod, why) { Pod = pod }
-            : new(Act.DeletePod, why) { Pod = pod, Event = fact };
+            : new(Act.DeletePod, why) { Pod = pod, Event = told };
     }
 
     // ----- steps
@@ -866,55 +854,56 @@ static class Protocol
     static JobStatus Recorded(Job job, PodView main, End end)
     {
         var itself = main.Pod is { Deleting: false, ExitCode: not null }; // it ended before we could stop it
-        var deleted = job.Deleting && end.ExitCode != 0 ? " after the OMJob was deleted" : "";
-        var words = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
-            ?? Text.Truncate(JobStatus.AsMainMessage($"Main pod {end.Message}{deleted}"), 500);
-        return job.Status with { MainPodName = PodTemplate.MainName(job), ExitCode = end.ExitCode, Message = words };
+        var deleted = job.Deleting && end.ExitCode != 0 ? Ending.AfterDeletion : "";
+        var message = (itself || end.ExitCode == 0 ? null : job.Status.GivenUp)
+            ?? JobStatus.OfMain(end.Message + deleted);
+        return job.Status with { MainPodName = PodTemplate.MainName(job), ExitCode = end.ExitCode, Message = message };
     }
 
     /// <summary>The attempt whose name is in status has ended, and not well.</summary>
-    static Decision Failed(Job job, DateTimeOffset now, Deadlines deadlines, string words)
+    static Decision Failed(Job job, DateTimeOffset now, Deadlines deadlines, string how)
     {
         var ran = PodTemplate.Ran(job) + 1;
         return ran < Attempts(job, deadlines)
-            ? NextAttempt(job, PodTemplate.Number(job) + 1, words, null)
-            : Finish(now, false, job.Status, $"exit handler {words}"
-                + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
+            ? NextAttempt(job, PodTemplate.Number(job) + 1, how, null)
+            : Finish(now, false, job.Status, how + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
     }
 
-    /// <summary>
-    /// The name goes to status before the pod is created, and the message says how many attempts have run: as many as
-    /// the one that failed, or less one where a pod of somebody else's only has the name. Neither: the first is named.
-    /// </summary>
+    /// <summary>The name goes to status before the pod is created, and the message says how many attempts have run: as
+    /// many as the one that failed, or less one where a pod of somebody else's only has the name. Neither: the first is
+    /// named.</summary>
     static Decision NextAttempt(Job job, int number, string? failed, string? foreign)
     {
         var (next, attempt) = (PodTemplate.ExitName(job.Name, number), PodTemplate.Ran(job) + 1);
-        var said = failed is not null ? $"{JobStatus.AttemptWord}{attempt} {failed}"
-            : foreign is not null ? $"{JobStatus.AttemptWord}{attempt} {JobStatus.IsRenamed}{next}: {foreign}" : null;
-        return new(Act.WriteStatus, said ?? $"no attempt is named, the first is {next}")
+        var said = failed ?? (foreign is null ? null : $"{Ending.Renamed.Phrase}{next}: {foreign}");
+        if (said is not null) said = $"attempt {attempt} {said}";
+        var why = said is null ? $"no attempt is named, the first is {next}" : JobStatus.ExitHandler + said;
+        return new(Act.WriteStatus, why)
         {
-            Status = job.Status with { ExitPodName = next, Message = JobStatus.Join(job.Status.MainMessage, said) },
+            Status = job.Status with { ExitPodName = next, Message = job.Status.WithHandler(said) },
             Event = said is null ? null : new("ExitHandlerRetried",
-                $"E{said[1..]}{(failed is null ? "" : $"; next attempt is {next}")}", true),
+                $"Exit handler {said}{(failed is null ? "" : $"; next attempt is {next}")}", true),
+            Attempt = failed is null ? null : "failed",
         };
     }
 
-    /// <summary>Succeeded only if main exited 0 and the handler succeeded; words null without a handler.</summary>
-    static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? words)
+    /// <summary>Succeeded only if main exited 0 and the handler succeeded. How: of the handler; null: none.</summary>
+    static Decision Finish(DateTimeOffset now, bool handled, JobStatus status, string? how)
     {
         var phase = handled && status.ExitCode == 0 ? Phase.Succeeded : Phase.Failed;
-        var message = JobStatus.Join(status.MainMessage, words);
+        var message = status.WithHandler(how);
         return new(Act.WriteStatus, message)
         {
             Status = status with { Phase = phase, Message = message, CompletionTime = now },
             Event = phase == Phase.Succeeded ? new("OMJobCompleted", message) : new("OMJobFailed", message, true),
+            Attempt = how is null ? null : handled ? "succeeded" : "failed",
         };
     }
 
     /// <summary>The main pod is to be stopped: the reason goes to status first, as the message of its end.</summary>
-    static Decision GiveUp(Job job, string why) => new(Act.WriteStatus, why)
+    static Decision GiveUp(Job job, Ending how, string details) => new(Act.WriteStatus)
     {
-        Status = job.Status with { Message = Text.Truncate(JobStatus.AsMainMessage(JobStatus.Stopped + why), 500) },
+        Status = job.Status with { Message = JobStatus.OfMain(how.Phrase + details) },
     };
 
     static Decision Create(Act act, Job job, PodView view, DateTimeOffset now) =>
@@ -922,7 +911,7 @@ static class Protocol
         : IsFresh(job.ReadAt, now) ? new(act)
         : new(Act.AskJob);
 
-    /// <summary>What was asked for while the clock was ahead of what it is now is not (it moves by a second or two).</summary>
+    /// <summary>What was asked for while the clock was ahead of now is not; but it moves by a second or two.</summary>
     public static bool IsFresh(DateTimeOffset? asked, DateTimeOffset now) =>
         now - asked is { } age && age <= Fresh && age >= -ClockSlack;
 

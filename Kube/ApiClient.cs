@@ -5,9 +5,7 @@ using System.IO.Pipelines;
 using System.Net;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
-using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
-using Microsoft.Extensions.Logging;
 
 namespace OMJobs;
 
@@ -24,10 +22,8 @@ sealed record Request(HttpMethod Method, string Path, byte[]? Body = null, strin
     public Action<ReadOnlySpan<byte>>? OnPiece { get; init; }
 }
 
-/// <summary>
-/// What an answer means. Exists and Conflict: 409. Of a creation: Impossible will never be, Invalid is not valid as
-/// admission leaves it now (a default, an injector), NamespaceGoing.
-/// </summary>
+/// <summary>What an answer means. Exists and Conflict: 409. Of a creation: Impossible will never be, Invalid is not
+/// valid as admission leaves it now (a default, an injector), NamespaceGoing.</summary>
 enum Outcome
 {
     Ok, NotFound, Exists, Conflict, Invalid, Impossible, NamespaceGoing, TooMany, Gone, Unauthorized, Refused, Fault,
@@ -46,9 +42,8 @@ sealed record Reply(int Code, byte[] Body)
     public bool Wrote { get; init; }
     /// <summary>How often the cache had been dropped by then.</summary>
     public int Epoch { get; init; }
-    /// <summary>The object that was asked for, and what was cached of it by then.</summary>
+    /// <summary>The object that was asked for.</summary>
     public CachedObject? Found { get; init; }
-    public CachedObject? Before { get; init; }
     /// <summary>From the header, else from the body.</summary>
     public TimeSpan? RetryAfter
     {
@@ -126,11 +121,9 @@ static class MediaTypes
         StrategicMerge = "application/strategic-merge-patch+json";
 }
 
-/// <summary>
-/// The only place that talks HTTP. Every fault becomes a value. Where a file of the configuration has changed, and
-/// every 5 to 10 minutes anyway, so that no bad API server behind a load balancer holds us, requests go to new
-/// connections; those under way end where they are.
-/// </summary>
+/// <summary>The only place that talks HTTP. Every fault becomes a value. Where a file of the configuration has changed,
+/// and every 5 to 10 minutes anyway, so that no bad API server behind a load balancer holds us, requests go to new
+/// connections; those under way end where they are.</summary>
 sealed class ApiClient : IDisposable
 {
     /// <summary>Who we are, and the connections made as such; it goes with the last request that uses it.</summary>
@@ -283,16 +276,15 @@ sealed class ApiClient : IDisposable
             if (used == session) (doubted, denied) = (true, denied || unauthorized);
     }
 
-    /// <summary>
-    /// Looks whether anything has changed, if it is time to: once a minute, and in doubt every 10 s. A plugin that
-    /// hangs there holds up one request only.
-    /// </summary>
+    /// <summary>Looks whether anything has changed, if it is time to: once a minute, and in doubt every 10 s. A plugin
+    /// that hangs there holds up one request only.</summary>
     Task Look()
     {
         lock (gate)
         {
-            var urgent = doubted && (lookedInDoubt is not { } at || Age(at) > TimeSpan.FromSeconds(10));
-            if (!looking.IsCompleted || !urgent && Age(looked) <= TimeSpan.FromMinutes(1)) return Task.CompletedTask;
+            var urgent = doubted && (lookedInDoubt is not { } at || time.GetElapsedTime(at) > TimeSpan.FromSeconds(10));
+            var due = urgent || time.GetElapsedTime(looked) > TimeSpan.FromMinutes(1);
+            if (!due || !looking.IsCompleted) return Task.CompletedTask;
             var renew = denied;
             looked = time.GetTimestamp();
             if (doubted) lookedInDoubt = looked;
@@ -306,7 +298,7 @@ sealed class ApiClient : IDisposable
         var old = session; // nobody else replaces it
         var next = Reread(old.Access)
             ?? (renew && old.Access.Renew is { } plugin ? NewSession(old.Access with { Credentials = plugin() })
-                : Age(old.Begun) > lifetime ? NewSession(old.Access) : null);
+                : time.GetElapsedTime(old.Begun) > lifetime ? NewSession(old.Access) : null);
         if (next is null) return;
         lock (gate) session = next;
         Leave(old);
@@ -319,14 +311,12 @@ sealed class ApiClient : IDisposable
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            log?.LogWarning("A changed configuration cannot be read yet: {Words}", e.Message);
+            log?.LogWarning("A changed configuration cannot be read yet: {Reason}", e.Message);
             return null;
         }
     }
 
     Session NewSession(Kubeconfig access) => new(access, time.GetTimestamp()) { Users = 1 };
-
-    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 
     /// <summary>Hands out whole lines; half a line at the end is dropped (W6).</summary>
     static async Task<Reply?> ReadLines(Stream stream, Func<ReadOnlyMemory<byte>, Reply?> take, CancellationToken stop)

@@ -1,14 +1,9 @@
 // What is known of the cluster, and how: all requests and their answers, and the loops that list and watch.
 
-using System.Text.Json;
-using Microsoft.Extensions.Logging;
-
 namespace OMJobs;
 
-/// <summary>
-/// Sends requests, follows resources and keeps the cache. Each namespace is on its own: one that cannot be listed holds
-/// up no other.
-/// </summary>
+/// <summary>Sends requests, follows resources and keeps the cache. Each namespace is on its own: one that cannot be
+/// listed holds up no other.</summary>
 sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, Metrics metrics)
 {
     readonly ServerClock clock = new(time);
@@ -56,29 +51,28 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         return reply;
     }
 
-    /// <summary>
-    /// A live GET: what is Found is not taken into the cache yet, but what is not there any more goes out of it.
-    /// </summary>
-    public async Task<Reply> Get(Key key, CancellationToken stop)
+    /// <summary>A live GET: what is not there any more goes out of the cache; what is Found comes into it, unless it is
+    /// not to be taken yet.</summary>
+    public async Task<Reply> Get(Key key, CancellationToken stop, bool take = true)
     {
         var before = Cache.Get(key);
-        var reply = await Call(new(HttpMethod.Get, key.Path), stop) with { Before = before };
+        var reply = await Call(new(HttpMethod.Get, key.Path), stop);
         // What was so before the cache was dropped need not be so any more.
         if (reply.Epoch != epoch) return Reply.Failed(SetBack);
         if (reply.Outcome == Outcome.NotFound) Remove(before, reply);
         if (!reply.Ok) return reply;
-        return Parse(reply, key.Resource!) is { } found ? reply with { Found = found }
-            : Reply.Failed($"the {key.Resource!.Kind} cannot be read"); // that is not to say that it is gone
+        if (Parse(reply, key.Resource!) is not { } found) // that is not to say that it is gone
+            return Reply.Failed($"the {key.Resource!.Kind} cannot be read");
+        return take && !await Take(found, before, reply, stop) ? Reply.Failed(SetBack)
+            : reply with { Found = found };
     }
 
     public CachedObject? Parse(Reply reply, Resource resource) =>
         reply.Ok ? (reply.Read(resource.ItemType) as IApiObject)?.ToCached(Now) : null;
 
-    /// <summary>
-    /// Takes an object that the API server answered with. Before: what was cached when the request was sent. An answer
-    /// that is older cannot be, nor one about what was not there that is no newer than what a watch had told by then,
-    /// nor a write that is no newer, unless the versions went back: then it is not taken.
-    /// </summary>
+    /// <summary>Takes an object that the API server answered with. Before: what was cached when the request was sent.
+    /// An answer that is older cannot be, nor one about what was not there that is no newer than what a watch had told
+    /// by then, nor a write that is no newer, unless the versions went back: then it is not taken.</summary>
     public async Task<bool> Take(CachedObject answer, CachedObject? before, Reply reply, CancellationToken stop)
     {
         var at = Reflectors.FindIndex(r => r.Resource == answer.Key.Resource && r.Covers(answer.Namespace));
@@ -229,7 +223,8 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         {
             var meta = JsonSerializer.Deserialize(text, ApiJson.Default.JsonElement).Get("metadata");
             var (ns, name) = (Named("namespace"), Named("name"));
-            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}", reflector.Path, ns, name, e.Path);
+            log.LogError("Watch {Path}: unreadable object {Namespace}/{Name} at {Where}",
+                reflector.Path, ns, name, e.Path);
             return new UnreadableObject(ns, name);
 
             string? Named(string field)
@@ -240,7 +235,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         }
     }
 
-    /// <summary>Watches until the server closes the stream, it breaks, or nothing more can come (W1–W3, W6).</summary>
+    /// <summary>Watches until the stream ends, breaks, or nothing more can come (W1 to W3, W6).</summary>
     async Task<Reply> Watch(Reflector reflector, CancellationToken stop)
     {
         var seconds = random.Next(150, 200);
@@ -339,17 +334,13 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
 
     // ----- health
 
-    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
-
-    /// <summary>
-    /// Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process reads all
-    /// configuration again. A refusal is healthy, for a new process would hear the same.
-    /// </summary>
+    /// <summary>Null while the loop turns, for a watch or list lasts 210 s at most, and gets somewhere: a new process
+    /// reads all configuration again. A refusal is healthy, for a new process would hear the same.</summary>
     public string? Unhealthy()
     {
-        if (Reflectors.Exists(r => r.LastTurn != 0 && Age(r.LastTurn) > TimeSpan.FromMinutes(6)))
+        if (Reflectors.Exists(r => r.LastTurn != 0 && time.GetElapsedTime(r.LastTurn) > TimeSpan.FromMinutes(6)))
             return "a watch has stopped turning";
-        return Age(lastAnswer) <= TimeSpan.FromMinutes(10) ? null
+        return time.GetElapsedTime(lastAnswer) <= TimeSpan.FromMinutes(10) ? null
             : "for 10 minutes the API server has answered nothing but 401 or 5xx, if at all; the last answer: "
                 + (lastCode == 0 ? "none" : lastCode);
     }
@@ -359,8 +350,9 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
     {
         if (Reflectors.Count == 0) return "nothing is listed yet";
         if (Reflectors.Find(r => !r.Listed && !r.Absent) is { } missing) return $"{missing} are not listed yet";
-        return Reflectors.Exists(r => !r.Absent && (Age(r.LastReceived) > TimeSpan.FromSeconds(210)
-            || (!r.Connected && Age(r.Disconnected == 0 ? r.LastReceived : r.Disconnected) > TimeSpan.FromSeconds(15))))
-            ? "a watch is silent" : null;
+        return Reflectors.Exists(r => !r.Absent && IsSilent(r)) ? "a watch is silent" : null;
+
+        bool IsSilent(Reflector r) => time.GetElapsedTime(r.LastReceived) > TimeSpan.FromSeconds(210) || (!r.Connected
+            && time.GetElapsedTime(r.Disconnected == 0 ? r.LastReceived : r.Disconnected) > TimeSpan.FromSeconds(15));
     }
 }

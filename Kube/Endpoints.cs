@@ -3,14 +3,11 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using Microsoft.Extensions.Logging;
 
 namespace OMJobs;
 
-/// <summary>
-/// /health, /ready and /metrics, by hand: HttpListener throws on a pool thread if a probe comes while it starts, and
-/// knows no IPv6.
-/// </summary>
+/// <summary>/health, /ready and /metrics, by hand: HttpListener throws on a pool thread if a probe comes while it
+/// starts, and knows no IPv6.</summary>
 sealed class Endpoints : IDisposable
 {
     /// <summary>Connections that are open at the same time, on each port.</summary>
@@ -25,10 +22,8 @@ sealed class Endpoints : IDisposable
     public required Func<string?> Readiness { get; init; }
     public required Func<string> Metrics { get; init; }
 
-    /// <summary>
-    /// Listens at once, on all addresses or on loopback only: throws SocketException where a port is taken. Of health
-    /// and readiness null is good; else it is what is wrong.
-    /// </summary>
+    /// <summary>Listens at once, on all addresses or on loopback only: throws SocketException where a port is taken. Of
+    /// health and readiness null is good; else it is what is wrong.</summary>
     public Endpoints(int[] ports, bool allAddresses, TimeProvider time, ILogger log)
     {
         (this.time, this.log) = (time, log);
@@ -46,10 +41,9 @@ sealed class Endpoints : IDisposable
     /// <summary>Answers until disposed.</summary>
     public Task Serve() => Task.WhenAll(listeners.Select(Serve));
 
-    /// <summary>
-    /// Who comes takes the place of who came 64 callers before, done or not. In a flood of callers that say little a
-    /// probe, which says all at once, so has its answer; in a queue, or turned away, it would fail and we be killed.
-    /// </summary>
+    /// <summary>Who comes takes the place of who came 64 callers before, done or not. In a flood of callers that say
+    /// little a probe, which says all at once, so has its answer; in a queue, or turned away, it would fail and we be
+    /// killed.</summary>
     async Task Serve(TcpListener listener)
     {
         var (callers, told, stop) = (new Socket?[Places], (long?)null, disposed.Token);
@@ -67,9 +61,9 @@ sealed class Endpoints : IDisposable
             {
                 if (stop.IsCancellationRequested) return;
                 // Out of file descriptors, say: callers wait until there is one again.
-                if (told is not { } at || Age(at) > TimeSpan.FromMinutes(10))
+                if (told is not { } at || time.GetElapsedTime(at) > TimeSpan.FromMinutes(10))
                 {
-                    log.LogWarning("Endpoints: cannot accept a connection: {Words}", e.Message);
+                    log.LogWarning("Endpoints: cannot accept a connection: {Reason}", e.Message);
                     told = time.GetTimestamp();
                 }
                 await Task.Delay(TimeSpan.FromMilliseconds(100), stop).Quietly();
@@ -113,8 +107,6 @@ sealed class Endpoints : IDisposable
     };
 
     static (int, string) Say(string? problem) => problem is null ? (200, "ok\n") : (503, problem + "\n");
-
-    TimeSpan Age(long timestamp) => time.GetElapsedTime(timestamp);
 
     public void Dispose()
     {

@@ -1,8 +1,5 @@
 // Events: what kubectl describe shows of an object.
 
-using System.Text.Json.Nodes;
-using Microsoft.Extensions.Logging;
-
 namespace OMJobs;
 
 /// <summary>Something worth telling of an object; Warning: somebody may have to act.</summary>
@@ -21,10 +18,8 @@ sealed record Event(string Action, string Message, bool Warning = false)
         { Count = count, Last = now };
 }
 
-/// <summary>
-/// Writes events, and never holds up whoever records them. Each namespace has a queue of its own, as long as the room
-/// that is left: one where events are slow takes nobody else's.
-/// </summary>
+/// <summary>Writes events, and never holds up whoever records them. Each namespace has a queue of its own, as long as
+/// the room that is left: one where events are slow takes nobody else's.</summary>
 sealed class EventRecorder(
     string reason, string component, Func<Request, CancellationToken, Task<Reply>> call, TimeProvider time, ILogger log)
 {

@@ -1,8 +1,6 @@
 // Reading and writing JSON that may be anything.
 
 using System.Buffers;
-using System.Text.Json;
-using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 
 namespace OMJobs;

@@ -26,14 +26,12 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
     public IReadOnlyDictionary<string, string> Files { get; init; } = new Dictionary<string, string>();
     /// <summary>Reads all of it anew. Throws KubeconfigException.</summary>
     public Func<Kubeconfig>? Again { get; init; }
-    /// <summary>
-    /// Whether a file holds something else by now; one that is empty is being written. By content, for mounted files
-    /// are links that are swapped.
-    /// </summary>
+    /// <summary>Whether a file holds something else by now; one that is empty is being written. By content, for mounted
+    /// files are links that are swapped.</summary>
     public bool HasChanged =>
         Files.Any(file => File.ReadAllText(file.Key) is { Length: > 0 } text && text != file.Value);
 
-    /// <summary>In-cluster if no path is given and we are in one, else a kubeconfig. Throws KubeconfigException.</summary>
+    /// <summary>In-cluster if no path is given and we are in a pod, else a file. Throws KubeconfigException.</summary>
     public static Kubeconfig Load(string? path, string? context)
     {
         if (path is null && KubernetesClientConfiguration.IsInCluster())
@@ -121,30 +119,27 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
         };
     }
 
-    /// <summary>
-    /// What the package makes of what was chosen. It would also match names without case, and wants credentials of
-    /// every user. It runs the plugin, if there is one.
-    /// </summary>
+    /// <summary>What the package makes of what was chosen. It would also match names without case, and wants
+    /// credentials of every user. It runs the plugin, if there is one.</summary>
     static KubernetesClientConfiguration Configuration(
         string path, YamlMappingNode cluster, UserCredentials? credentials)
     {
         var user = credentials is null ? null : "u";
+        var endpoint = new ClusterEndpoint
+        {
+            Server = Scalar(cluster, "server"),
+            TlsServerName = Scalar(cluster, "tls-server-name"),
+            SkipTlsVerify = Scalar(cluster, "insecure-skip-tls-verify") == "true",
+        };
         return KubernetesClientConfiguration.BuildConfigFromConfigObject(new K8SConfiguration
         {
             FileName = path,
             CurrentContext = "x",
             Contexts = [new() { Name = "x", ContextDetails = new() { Cluster = "c", User = user } }],
-            Clusters = [new() { Name = "c", ClusterEndpoint = Endpoint(cluster) }],
+            Clusters = [new() { Name = "c", ClusterEndpoint = endpoint }],
             Users = [new() { Name = "u", UserCredentials = credentials }],
         });
     }
-
-    static ClusterEndpoint Endpoint(YamlMappingNode cluster) => new()
-    {
-        Server = Scalar(cluster, "server"),
-        TlsServerName = Scalar(cluster, "tls-server-name"),
-        SkipTlsVerify = Scalar(cluster, "insecure-skip-tls-verify") == "true",
-    };
 
     /// <summary>Null for a user without any that the package is asked for.</summary>
     static UserCredentials? OfUser(YamlMappingNode? user)

@@ -46,7 +46,7 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
     {
         lock (gate)
         {
-            var (counts, sum) = histograms.TryGetValue((name, labels), out var held) ? held
+            var (counts, sum) = histograms.TryGetValue((name, labels), out var known) ? known
                 : (new long[Bounds.Length + 1], 0);
             var at = Array.FindIndex(Bounds, bound => took.TotalSeconds <= bound);
             counts[at < 0 ? Bounds.Length : at]++;

@@ -33,8 +33,7 @@ static class Names
         name is { Length: > 0 and <= 253 } && char.IsAsciiLetterOrDigit(name[0]) && char.IsAsciiLetterOrDigit(name[^1])
         && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-' or '.') ? name : null;
 
-    /// <summary>
-    /// A UID, of which owner references, labels and annotations may hold anything. One that is cut is nobody's.
-    /// </summary>
+    /// <summary>A UID, of which owner references, labels and annotations may hold anything. One that is cut is
+    /// nobody's.</summary>
     public static string? Uid(string? uid) => uid is null ? null : Text.Truncate(uid, 64);
 }

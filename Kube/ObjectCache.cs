@@ -2,10 +2,8 @@
 
 namespace OMJobs;
 
-/// <summary>
-/// The newest state of each object, whatever order it is told in. All that it hands out are values: what a worker has
-/// been given nobody changes. <paramref name="passed"/> tells if a watch has come past a version.
-/// </summary>
+/// <summary>The newest state of each object, whatever order it is told in. All that it hands out are values: what a
+/// worker has been given nobody changes. <paramref name="passed"/> tells if a watch has come past a version.</summary>
 abstract class ObjectCache(Func<CachedObject, bool> passed)
 {
     /// <summary>Guards all, also what is kept beside the objects.</summary>
@@ -16,7 +14,7 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
 
     public virtual CachedObject? Get(Key key)
     {
-        lock (Gate) return Objects.GetValueOrDefault(key) is { } held and not Tombstone ? held : null;
+        lock (Gate) return Objects.GetValueOrDefault(key) is { } cached and not Tombstone ? cached : null;
     }
 
     /// <summary>What is to be reconciled when it changes; null: it itself. Under the lock, as all below.</summary>
@@ -28,25 +26,23 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
     /// <summary>Something has changed; after is a Tombstone where it has gone, kept only if it was there.</summary>
     protected abstract void Changed(CachedObject? before, CachedObject after);
 
-    /// <summary>
-    /// Takes what the API server says of an object, by watch, list or answer, unless something newer is held. ReadAt:
-    /// when the request was sent that it answers; isThere: nothing that a watch has told came after the answer.
-    /// </summary>
+    /// <summary>Takes what the API server says of an object, by watch, list or answer, unless something newer is known.
+    /// ReadAt: when the request was sent that it answers; isThere: nothing that a watch has told came after it.</summary>
     public void Upsert(CachedObject seen, bool deleted = false, DateTimeOffset? readAt = null, bool isThere = false)
     {
         lock (Gate)
         {
-            var held = Objects.GetValueOrDefault(seen.Key);
+            var cached = Objects.GetValueOrDefault(seen.Key);
             // W8: what the watch has come past and is not there has gone: an answer that comes late does not revive it.
-            if ((held is Tombstone || (held is null && readAt is not null)) && !isThere && passed(seen)) return;
+            if ((cached is Tombstone || (cached is null && readAt is not null)) && !isThere && passed(seen)) return;
             deleted |= seen.IsGone; // the answer to a write that lets an object go bears the version before it
-            if (readAt is not null && held is not (null or Tombstone) && held.ResourceVersion == seen.ResourceVersion)
-                Objects[seen.Key] = held = held.Merge(held, readAt);
-            if (held is not null && !Versions.IsNewer(seen.ResourceVersion, held.ResourceVersion)
-                && !(deleted && held is not Tombstone && seen.ResourceVersion == held.ResourceVersion)) return;
-            if (!deleted) Put(held, seen.Merge(held, readAt));
-            else if (held is not null) Put(held, TombstoneOf(held, seen));
-            else Changed(null, TombstoneOf(seen with { OwnerKey = OwnerOf(seen) }, seen)); // there is nothing to replace
+            var same = cached is not Tombstone && cached?.ResourceVersion == seen.ResourceVersion;
+            if (same && readAt is not null) Objects[seen.Key] = cached = cached!.Merge(cached, readAt);
+            if (cached is not null && !Versions.IsNewer(seen.ResourceVersion, cached.ResourceVersion)
+                && !(deleted && same)) return;
+            if (!deleted) Put(cached, seen.Merge(cached, readAt));
+            else if (cached is not null) Put(cached, TombstoneOf(cached, seen));
+            else Changed(null, TombstoneOf(seen with { OwnerKey = OwnerOf(seen) }, seen)); // nothing to replace
         }
     }
 
@@ -54,24 +50,24 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
     public void Remove(CachedObject gone)
     {
         lock (Gate)
-            if (Objects.GetValueOrDefault(gone.Key) is { } held and not Tombstone && held.Uid == gone.Uid)
-                Put(held, TombstoneOf(held, held));
+            if (Objects.GetValueOrDefault(gone.Key) is { } cached and not Tombstone && cached.Uid == gone.Uid)
+                Put(cached, TombstoneOf(cached, cached));
     }
 
     /// <summary>What a list of that version should have had and had not is gone.</summary>
     public void Replace(Reflector reflector, HashSet<Key> listed, string version)
     {
         lock (Gate)
-            foreach (var held in Objects.Values.Where(h => h.Key.Resource == reflector.Resource && h is not Tombstone
+            foreach (var cached in Objects.Values.Where(h => h.Key.Resource == reflector.Resource && h is not Tombstone
                 && reflector.Covers(h.Namespace) && !listed.Contains(h.Key)
                 && !Versions.IsNewer(h.ResourceVersion, version)).ToArray())
-                Put(held, TombstoneOf(held, held));
+                Put(cached, TombstoneOf(cached, cached));
     }
 
     public virtual void Clear() { lock (Gate) Objects.Clear(); }
 
-    static Tombstone TombstoneOf(CachedObject held, CachedObject seen) =>
-        new() { Key = held.Key, Uid = seen.Uid, ResourceVersion = seen.ResourceVersion, OwnerKey = held.OwnerKey };
+    static Tombstone TombstoneOf(CachedObject cached, CachedObject seen) =>
+        new() { Key = cached.Key, Uid = seen.Uid, ResourceVersion = seen.ResourceVersion, OwnerKey = cached.OwnerKey };
 
     void Put(CachedObject? before, CachedObject after)
     {

@@ -1,6 +1,5 @@
 // Objects of any kind, as the API server sends them and as the cache keeps them.
 
-using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 
@@ -42,9 +41,8 @@ abstract record CachedObject
     public virtual bool IsGone => false;
     /// <summary>A watch tells what becomes of it.</summary>
     public virtual bool IsWatched => true;
-    /// <summary>
-    /// This state, with what is remembered of an earlier one. ReadAt: when it was asked for; null: a watch told it.
-    /// </summary>
+    /// <summary>This state, with what is remembered of an earlier one. ReadAt: when it was asked for; null: a watch
+    /// told it.</summary>
     public virtual CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) => this;
     /// <summary>Where it is: nothing of what it holds comes into a text by itself.</summary>
     public sealed override string ToString() => Key.Path;
@@ -98,7 +96,7 @@ sealed class UnreadableObject(string? ns, string? name) : IApiObject
     public CachedObject? ToCached(DateTimeOffset now) => null;
 }
 
-/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON that is nested 10,000 deep.</summary>
+/// <summary>Source-generated JSON: no reflection at run time. API servers take JSON nested 10,000 deep.</summary>
 [JsonSourceGenerationOptions(GenerationMode = JsonSourceGenerationMode.Metadata,
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, MaxDepth = JsonReading.MostDepth,
     Converters = [typeof(ApiTime)])]

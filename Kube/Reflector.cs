@@ -1,7 +1,5 @@
 // Lists and watches.
 
-using System.Text.Json;
-
 namespace OMJobs;
 
 /// <summary>A list and watch of one resource, in one namespace or in all (empty).</summary>
@@ -68,7 +66,8 @@ sealed class ListReader(ListReader.Item take)
     /// <summary>Takes the next piece of the text. Throws JsonException where it is none.</summary>
     public void Feed(ReadOnlySpan<byte> piece)
     {
-        if (buffer.Length < length + piece.Length) Array.Resize(ref buffer, Math.Max(length + piece.Length, 2 * length));
+        var needed = length + piece.Length;
+        if (buffer.Length < needed) Array.Resize(ref buffer, Math.Max(needed, 2 * length));
         piece.CopyTo(buffer.AsSpan(length));
         length += piece.Length;
         bytes += piece.Length;
@@ -85,7 +84,8 @@ sealed class ListReader(ListReader.Item take)
         if (!reader.Read()) return false;
         switch (at)
         {
-            case At.Start: at = reader.TokenType == JsonTokenType.StartObject ? At.Fields : throw new JsonException(); break;
+            case At.Start when reader.TokenType != JsonTokenType.StartObject: throw new JsonException();
+            case At.Start: at = At.Fields; break;
             case At.Fields when reader.TokenType == JsonTokenType.EndObject: at = At.Done; break;
             case At.Items when reader.TokenType == JsonTokenType.EndArray: at = At.Fields; break;
             case At.Fields:

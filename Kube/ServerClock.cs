@@ -11,10 +11,8 @@ sealed class ServerClock(TimeProvider time)
 
     public DateTimeOffset Now { get { lock (gate) return atStart + time.GetElapsedTime(start); } }
 
-    /// <summary>
-    /// Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took. True where
-    /// the clock was set forward by more than several API servers may differ.
-    /// </summary>
+    /// <summary>Takes a Date header: cut to whole seconds, and set at any moment of the time that the request took.
+    /// True where the clock was set forward by more than several API servers may differ.</summary>
     public bool Adjust(DateTimeOffset date, TimeSpan took)
     {
         lock (gate)

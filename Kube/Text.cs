@@ -36,4 +36,7 @@ static class Times
 {
     /// <summary>The first of those that there are; null: there is none.</summary>
     public static DateTimeOffset? Earliest(params IEnumerable<DateTimeOffset?> times) => times.Min();
+
+    /// <summary>It is that time, or later; where there is none it never is.</summary>
+    public static bool Reached(this DateTimeOffset now, DateTimeOffset? time) => now >= time;
 }

@@ -1,17 +1,15 @@
 // The keys that wait for a worker.
 
-using System.Buffers;
 using System.Threading.Channels;
 
 namespace OMJobs;
 
-/// <summary>
-/// Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key added
-/// while it is worked on comes back after Done. Namespaces take turns, and none comes before the others: it might for
-/// ever. Of each the urgent ones come first: what has begun, before what is new. As many keys as there are workers are
-/// worked on at once. One that takes longer than a second counts for its own namespace only: a namespace in which every
-/// request takes its time holds up no other one, as long as fewer of them are slow than there are workers.
-/// </summary>
+/// <summary>Holds a key at most once, never hands out one that is being worked on, and can wake a key at a time. A key
+/// added while it is worked on comes back after Done. Namespaces take turns, and none comes before the others: it might
+/// for ever. Of each the urgent ones come first: what has begun, before what is new. As many keys as there are workers
+/// are worked on at once. One that takes longer than a second counts for its own namespace only: a namespace in which
+/// every request takes its time holds up no other one, as long as fewer of them are slow than there are
+/// workers.</summary>
 sealed class WorkQueue(TimeProvider time, Metrics? metrics = null, string name = "")
 {
     static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);

@@ -1,7 +1,5 @@
 // What requests carry.
 
-using System.Text.Json.Nodes;
-
 namespace OMJobs;
 
 /// <summary>The bodies of our requests.</summary>
@@ -17,7 +15,8 @@ static class Bodies
     }
 
     public static byte[] Finalizers(Job job, IEnumerable<string> finalizers) =>
-        Metadata(job.Uid, job.ResourceVersion, new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
+        Metadata(job.Uid, job.ResourceVersion,
+            new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
     /// <summary>Needs no resourceVersion: it takes what is ours out of the list, and the UID guards the pod.</summary>
     public static byte[] DropFinalizer(Pod pod) =>

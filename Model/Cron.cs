@@ -1,7 +1,5 @@
 // A CronOMJob: as the API server sends it, and as much of it as decides.
 
-using System.Text.Json;
-
 namespace OMJobs;
 
 /// <summary>CronOMJob.status.</summary>

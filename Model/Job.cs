@@ -1,7 +1,6 @@
 // An OMJob: as the API server sends it, and as much of it as is kept.
 
 using System.Runtime.InteropServices;
-using System.Text.Json;
 
 namespace OMJobs;
 
@@ -65,7 +64,7 @@ sealed record Job : CachedObject
 
 sealed record Owner(Key Key, string? Uid);
 
-/// <summary>A finished OMJob of which nothing is held any more, as little of it as its TTL and its schedule need.</summary>
+/// <summary>A finished OMJob that nothing of ours holds, as little of it as its TTL and its schedule need.</summary>
 sealed record Retained : CachedObject
 {
     public Owner? Cron { get; init; }

@@ -19,7 +19,8 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
     readonly Dictionary<string, string> namespaces = []; // one string for all objects of one
     long size; // bytes of OMJobs that are kept as a whole
 
-    public override CachedObject? Get(Key key) => base.Get(key) is var held && held is Retained old ? old.ToJob() : held;
+    public override CachedObject? Get(Key key) =>
+        base.Get(key) is var cached && cached is Retained old ? old.ToJob() : cached;
 
     public override void Clear()
     {
@@ -36,11 +37,11 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
     public void Unread(Job job)
     {
         lock (Gate)
-            if (Objects.GetValueOrDefault(job.Key) is Job held && held.Uid == job.Uid)
-                Objects[job.Key] = held with { ReadAt = null };
+            if (Objects.GetValueOrDefault(job.Key) is Job cached && cached.Uid == job.Uid)
+                Objects[job.Key] = cached with { ReadAt = null };
     }
 
-    /// <summary>The job of a pod: by owner reference, else by label or its own name, both cut for a name too long.</summary>
+    /// <summary>The job of a pod: by owner reference, else by label or its own name, which cut a long name.</summary>
     protected override Key? OwnerOf(CachedObject o)
     {
         if (o is not Pod pod) return null;
@@ -86,10 +87,8 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
 
     public Progress ProgressOf(Key key) { lock (Gate) return progress.GetValueOrDefault(key, Progress.None); }
 
-    /// <summary>
-    /// What is held for a key, and of a CronOMJob its runs. Tombstones go: no answer to a request is due when a key is
-    /// taken.
-    /// </summary>
+    /// <summary>What is held for a key, and of a CronOMJob its runs. Tombstones go: no answer to a request is due when
+    /// a key is taken.</summary>
     public (CachedObject? Owner, Pod[] Pods, Progress Progress) Observe(Key key)
     {
         lock (Gate)
@@ -127,7 +126,7 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
         lock (Gate) return Remember(key, Get(key)?.Uid, change);
     }
 
-    /// <summary>A namespace's keys that may have something to do or to evict; retained OMJobs have but to expire.</summary>
+    /// <summary>A namespace's keys that may have something to do or to evict; retained OMJobs only expire.</summary>
     public Key[] KeysOf(Func<string, bool> ofNamespace, bool retained)
     {
         lock (Gate)
@@ -138,9 +137,9 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
     public void Visit(Action<Phase, Progress> visit)
     {
         lock (Gate)
-            foreach (var (key, held) in Objects)
-                if (held is Retained old) visit(old.Phase, Progress.None);
-                else if (held is Job job) visit(job.Status.Phase, ProgressOf(key));
+            foreach (var (key, cached) in Objects)
+                if (cached is Retained old) visit(old.Phase, Progress.None);
+                else if (cached is Job job) visit(job.Status.Phase, ProgressOf(key));
     }
 
     /// <summary>Pods may be told before their OMJob is: those that came under its cut name are its own.</summary>
@@ -187,7 +186,7 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
         if (pods.TryGetValue(owner, out var keys) && keys.Remove(pod) && keys.Count == 0) pods.Remove(owner);
     }
 
-    public static Owner? CronOf(CachedObject? o) => o switch { Job job => job.Cron, Retained old => old.Cron, _ => null };
+    public static Owner? CronOf(CachedObject? o) => (o as Job)?.Cron ?? (o as Retained)?.Cron;
 
     void MoveRun(Owner? before, Owner? after, Key run)
     {

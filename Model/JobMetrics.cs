@@ -30,7 +30,7 @@ static class JobMetrics
             if (phase.IsFinished()) return;
             if (known.Refusals > 0 && phase == Phase.ExitHandlerRunning) exit++;
             else if (known.Refusals > 0) main++;
-            if (now > known.Due + TimeSpan.FromMinutes(1)) late++;
+            if (now.Reached(known.Due + TimeSpan.FromMinutes(1))) late++;
         });
         List<(string, string, double)> gauges = [(Metrics.Depth, queue.Label, queue.Depth)];
         for (var phase = Phase.Unknown; phase <= Phase.Failed; phase++)

@@ -1,6 +1,6 @@
 // OMJob.status.
 
-using System.Text.Json;
+using System.Globalization;
 
 namespace OMJobs;
 
@@ -15,37 +15,42 @@ sealed record JobStatus(Phase Phase)
     public DateTimeOffset? CompletionTime { get; init; }
     public string? Message { get; init; }
     public int? ExitCode { get; init; }
-    /// <summary>When condition MainPodFinished became True, in seconds of the epoch; 0: not yet, or not known.</summary>
+    /// <summary>When condition MainPodFinished became True, seconds of the epoch; 0: unknown, or not yet.</summary>
     public uint MainFinished { get; init; }
 
+    public const string MainPod = "Main pod ", ExitHandler = "exit handler ";
+    const string HandlerMark = $"; {ExitHandler}";
+    int Mark => Message?.IndexOf(HandlerMark, StringComparison.Ordinal) ?? -1;
+
     /// <summary>What the message says of the main pod, without what it says of the exit handler.</summary>
-    public string MainMessage => Message is not { Length: > 0 } message
-        ? Phase switch
-        {
-            Phase.Pending => "Main pod was not created",
-            Phase.Running => "Main pod was still running",
-            _ => "Main pod ended",
-        }
-        : message.IndexOf(HandlerMark, StringComparison.Ordinal) is >= 0 and var at ? message[..at] : message;
-    const string HandlerMark = "; exit handler";
+    public string MainMessage => Message is { Length: > 0 } message ? Mark < 0 ? message : message[..Mark]
+        : MainPod + (Phase == Phase.Pending ? Ending.NotCreated.Phrase
+            : Phase == Phase.Running ? "was still running" : "ended");
 
-    /// <summary>A pod's own words must not pass for what follows them.</summary>
-    public static string AsMainMessage(string words) =>
-        words.Replace(HandlerMark, ", exit handler", StringComparison.Ordinal);
+    /// <summary>What the message says of the exit handler; empty: nothing.</summary>
+    public string HandlerMessage => Mark < 0 ? "" : Message![(Mark + HandlerMark.Length)..];
 
-    public static string Join(string main, string? handler) =>
-        string.IsNullOrEmpty(handler) ? main : Text.Truncate($"{Text.Truncate(main, 500)}; {handler}");
+    /// <summary>How the main pod ended, or what is in its way, as far as the message tells.</summary>
+    public Ending? MainEnding => MainMessage.StartsWith(MainPod, StringComparison.Ordinal)
+        ? Ending.Of(MainMessage[MainPod.Length..]) : null;
 
-    /// <summary>What the message says of the exit handler, without "exit handler "; empty: nothing.</summary>
-    public string HandlerMessage =>
-        (Message ?? "")[Math.Min(MainMessage.Length + 2, Message?.Length ?? 0)..] is var words
-        && words.StartsWith("exit handler ", StringComparison.Ordinal) ? words["exit handler ".Length..] : "";
-    public const string AttemptWord = "exit handler attempt ", IsRenamed = "is now ", IsBlocked = "is blocked: ";
+    /// <summary>The exit handler's attempt that the message is about (0: none), and what it says of it.</summary>
+    public (int Number, string Message) Attempt =>
+        HandlerMessage.Split(' ', 3) is ["attempt", var number, var rest]
+        && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
+            ? (n, rest) : (0, HandlerMessage);
 
     /// <summary>Why a running main pod is being stopped: the message of its end, recorded before.</summary>
-    public string? GivenUp =>
-        Phase == Phase.Running && Message?.StartsWith(Stopped, StringComparison.Ordinal) is true ? Message : null;
-    public const string Stopped = "Main pod was stopped: it ";
+    public string? GivenUp => Phase == Phase.Running
+        && (MainEnding == Ending.NotStarted || MainEnding == Ending.Overran) ? Message : null;
+
+    /// <summary>A message of the main pod, which leaves room for the handler's.</summary>
+    public static string OfMain(string text) => // a pod's own words must not pass for what follows them
+        Text.Truncate(MainPod + text.Replace(HandlerMark, $", {ExitHandler}", StringComparison.Ordinal), 500);
+
+    /// <summary>The message, with that of the exit handler; null: nothing.</summary>
+    public string WithHandler(string? text) => text is null ? MainMessage
+        : Text.Truncate($"{Text.Truncate(MainMessage, 500)}{HandlerMark}{text}");
 
     public static JobStatus Read(JsonElement status)
     {

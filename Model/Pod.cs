@@ -7,9 +7,8 @@ sealed record Pod : CachedObject
 {
     public const string Finalizer = "pipelines.openmetadata.org/outcome";
 
-    /// <summary>
-    /// The OMJob's name by owner reference, else label, else the name of a main pod that bears its UID; empty: none.
-    /// </summary>
+    /// <summary>The OMJob's name by owner reference, else label, else the name of a main pod that bears its UID; empty:
+    /// none.</summary>
     public string JobName { get; init; } = "";
     /// <summary>The OMJob's UID by controller owner reference, else label, else annotation; null: not ours.</summary>
     public string? JobUid { get; init; }
@@ -52,7 +51,7 @@ sealed record Pod : CachedObject
         JobUid == job.Uid || (JobUid is null && HasFinalizer && Created >= job.Created);
     public override bool IsWatched => !LostLabels || JobName.Length > 0;
     public override bool IsGone => Deleting && FinalizerCount == 0 && GracePeriod == 0;
-    /// <summary>P: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
+    /// <summary>P7: the phase may be reported seconds before the container; the clock runs from first sight.</summary>
     public override CachedObject Merge(CachedObject? before, DateTimeOffset? readAt) =>
         OverSeen is not null && before is Pod pod && pod.Uid == Uid
             ? this with { OverSeen = pod.OverSeen ?? OverSeen } : this;

@@ -1,8 +1,6 @@
 // What the pods of an OMJob are called and made of.
 
 using System.Globalization;
-using System.Text.Json;
-using System.Text.Json.Nodes;
 
 namespace OMJobs;
 
@@ -39,6 +37,8 @@ static class PodTemplate
     /// <summary>Characters of an OMJob's name in its main pod's name.</summary>
     public const int MostInPodName = 58;
 
+    public static string NameOf(Job job, PodType type) => type == PodType.Main ? MainName(job) : ExitName(job);
+
     public static string MainName(Job job) => job.Status.MainPodName ?? MainName(job.Name);
 
     public static string MainName(string job) => Names.Fit(job, MostInPodName, "omjob") + MainSuffix;
@@ -53,7 +53,7 @@ static class PodTemplate
         return Names.Fit(job, 63 - suffix.Length, "omjob") + suffix;
     }
 
-    /// <summary>The number in the exit pod's name in status, from 1. Pods of others' may have taken names (H9).</summary>
+    /// <summary>The number in the exit pod's name in status, from 1. Others' pods may have taken names (H9).</summary>
     public static int Number(Job job)
     {
         var name = job.Status.ExitPodName ?? "";
@@ -62,27 +62,20 @@ static class PodTemplate
             && n > 1 && name == ExitName(job.Name, n) ? n : 1;
     }
 
-    /// <summary>
-    /// How many attempts of the exit handler have run, none of them well, before the one that is named. Told by the
-    /// message, which every CRD keeps: by the pod's name it may be less, for others' pods may have had names (H9). Where
-    /// the message does not tell, one less than the name says: rather an attempt more.
-    /// </summary>
+    /// <summary>How many attempts of the exit handler have run, none of them well, before the one that is named. Told
+    /// by the message, which every CRD keeps: by the pod's name it may be less, for others' pods may have had names
+    /// (H9). Where the message does not tell, one less than the name says: rather an attempt more.</summary>
     public static int Ran(Job job)
     {
         var before = Number(job) - 1;
-        var words = job.Status.HandlerMessage.Split(' ', 3);
-        if (words is not ["attempt", var number, var rest]
-            || !int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var told))
-            return Math.Max(0, before - 1);
-        var due = rest.StartsWith(JobStatus.IsRenamed, StringComparison.Ordinal)
-            || rest.StartsWith(JobStatus.IsBlocked, StringComparison.Ordinal);
-        return Math.Clamp(due ? told - 1 : told, 0, before);
+        var (told, text) = job.Status.Attempt;
+        var ending = Ending.Of(text);
+        if (told == 0) return Math.Max(0, before - 1);
+        return Math.Clamp(ending == Ending.Renamed || ending == Ending.Blocked ? told - 1 : told, 0, before);
     }
 
-    /// <summary>
-    /// The timeout holds the API server too: a creation that comes late could be a second one (D6). The query asks for
-    /// more.
-    /// </summary>
+    /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6). The query
+    /// asks for more.</summary>
     public static Request Creation(Job job, PodType type, string query = "") =>
         new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type));
 
@@ -104,7 +97,7 @@ static class PodTemplate
             (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
         foreach (var initial in (spec["initContainers"] as JsonArray ?? []).OfType<JsonObject>())
             initial["securityContext"] ??= ContainerSecurity(default, security); // else "restricted" refuses the pod
-        container["env"] = Env(job, exit, own.Get("env"));
+        container["env"] = Env(job, type, own.Get("env"));
         container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
         spec.Give("serviceAccountName", Inherited("serviceAccountName"));
         spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
@@ -113,9 +106,9 @@ static class PodTemplate
         spec["containers"] = new JsonArray(container);
         var meta = new JsonObject
         {
-            ["name"] = exit ? ExitName(job) : MainName(job),
+            ["name"] = NameOf(job, type),
             ["namespace"] = job.Namespace,
-            ["labels"] = LabelsOf(job, exit, own),
+            ["labels"] = LabelsOf(job, type, own),
         };
         // A policy may take labels, an orphaning owner references: then this tells whose it is.
         var notes = own.Get("annotations").ValueKind == JsonValueKind.Object
@@ -139,9 +132,9 @@ static class PodTemplate
     }
 
     /// <summary>The spec's env without empty valueFrom; the exit handler is told the outcome, last.</summary>
-    static JsonArray Env(Job job, bool exit, JsonElement given)
+    static JsonArray Env(Job job, PodType type, JsonElement given)
     {
-        var env = new JsonArray();
+        var (env, exit) = (new JsonArray(), type == PodType.ExitHandler);
         foreach (var item in given.Items().Where(i => !exit || i.Text("name") != "pipelineStatus"))
         {
             var node = item.Node();
@@ -154,10 +147,8 @@ static class PodTemplate
         return env;
     }
 
-    /// <summary>
-    /// blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground deletion
-    /// take the exit pod.
-    /// </summary>
+    /// <summary>blockOwnerDeletion stays false: true is refused without rights on omjobs/finalizers, and has foreground
+    /// deletion take the exit pod.</summary>
     public static JsonObject Owner(CachedObject owner) => new()
     {
         ["apiVersion"] = owner.Key.Resource!.ApiVersion,
@@ -169,7 +160,7 @@ static class PodTemplate
     };
 
     /// <summary>Ours, then the spec's, then those by which pods are found, which no spec overrides.</summary>
-    static JsonObject LabelsOf(Job job, bool exit, JsonElement spec)
+    static JsonObject LabelsOf(Job job, PodType type, JsonElement spec)
     {
         var labels = new JsonObject();
         void Set(string key, string? value)
@@ -183,20 +174,21 @@ static class PodTemplate
         Set(LabelKeys.Pipeline, job.Pipeline);
         Set(LabelKeys.RunId, job.RunId);
         foreach (var label in spec.Get("labels").Fields()) Set(label.Name, label.Value.ToString());
-        if (exit) Set(LabelKeys.Component, LabelKeys.ExitHandler);
-        foreach (var (key, value) in OwnLabels(job, exit)) Set(key, value);
+        if (type == PodType.ExitHandler) Set(LabelKeys.Component, LabelKeys.ExitHandler);
+        foreach (var (key, value) in OwnLabels(job, type)) Set(key, value);
         return labels;
     }
 
-    static (string, string)[] OwnLabels(Job job, bool exit) =>
+    static (string, string)[] OwnLabels(Job job, PodType type) =>
         [(LabelKeys.Job, job.Name), (LabelKeys.Name, job.Name),
-            (LabelKeys.Type, exit ? LabelKeys.ExitHandler : LabelKeys.Main), (LabelKeys.Uid, job.Uid)];
+            (LabelKeys.Type, type == PodType.Main ? LabelKeys.Main : LabelKeys.ExitHandler), (LabelKeys.Uid, job.Uid)];
 
     /// <summary>D3, H1: the patch that gives a pod its labels back.</summary>
     public static byte[] LabelPatch(Job job, Pod pod)
     {
         var labels = new JsonObject();
-        foreach (var (key, value) in OwnLabels(job, pod.Name != MainName(job))) labels[key] = Names.LabelValue(value);
+        var type = pod.Name == MainName(job) ? PodType.Main : PodType.ExitHandler;
+        foreach (var (key, value) in OwnLabels(job, type)) labels[key] = Names.LabelValue(value);
         return Bodies.Metadata(pod.Uid, null, new("labels", labels));
     }
 }

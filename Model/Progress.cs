@@ -2,10 +2,8 @@
 
 namespace OMJobs;
 
-/// <summary>
-/// What a process remembers of a run or a schedule beside its state. It is lost with the process, which only makes
-/// waits longer. Counts are in a row; the default is as if nothing had happened.
-/// </summary>
+/// <summary>What a process remembers of a run or a schedule beside its state. It is lost with the process, which only
+/// makes waits longer. Counts are in a row; the default is as if nothing had happened.</summary>
 sealed record Progress
 {
     public static readonly Progress None = new();
@@ -24,7 +22,7 @@ sealed record Progress
     public int Relabelled { get; init; }
     /// <summary>When to ask for the pods whose labels do not stay (server's time).</summary>
     public DateTimeOffset? AskAgain { get; init; }
-    /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P).</summary>
+    /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P7).</summary>
     public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
     /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>
     public string Stopped { get; init; } = "";

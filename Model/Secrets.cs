@@ -1,47 +1,44 @@
 // The API server's words, without what is nobody's business.
 
-using System.Buffers;
 using System.Text;
 using System.Text.Encodings.Web;
-using System.Text.Json;
 
 namespace OMJobs;
 
 static class Secrets
 {
-    const int MostWords = 8 << 10; // characters that are looked through
+    const int MostRead = 8 << 10; // characters that are looked through
 
-    /// <summary>
-    /// The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a part of the
-    /// run's own name, namespace, pods' names or labels is no secret.
-    /// </summary>
-    public static string Redact(string words, Job? job) => job is null ? Text.Truncate(words)
-        : Redact(words, job.ReadSpec(), job.Name, job.Namespace, job.Uid, PodTemplate.MainName(job), PodTemplate.ExitName(job),
-            job.Pipeline, job.RunId);
+    /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a
+    /// part of the run's own name, namespace, pods' names or labels is no secret.</summary>
+    public static string Redact(string message, Job? job) => job is null ? Text.Truncate(message)
+        : Redact(message, job.ReadSpec(), job.Name, job.Namespace, job.Uid, PodTemplate.MainName(job),
+            PodTemplate.ExitName(job), job.Pipeline, job.RunId);
 
-    public static string Redact(string words, JsonElement omJobSpec, params IEnumerable<string?> known)
+    public static string Redact(string message, JsonElement omJobSpec, params IEnumerable<string?> known)
     {
-        var context = words.IndexOf("error found in #", StringComparison.Ordinal); // what follows is a piece of the pod
-        if (context >= 0) words = words[..context].TrimEnd(' ', ',');
+        var piece = message.IndexOf("error found in #", StringComparison.Ordinal); // what follows is one of the pod
+        if (piece >= 0) message = message[..piece].TrimEnd(' ', ',');
         JsonElement[] specs = [omJobSpec.Get("mainPodSpec"), omJobSpec.Get("exitHandlerSpec")];
         var values = specs.SelectMany(spec => spec.Get("initContainers").Items().Prepend(spec))
             .SelectMany(container => container.Get("env").Items().Select(item => item.Text("value")))
             .OfType<string>().Where(value => value.Length >= 4).ToArray();
-        // As it is, and quoted.
-        values = [.. values.Concat(values.Select(v => JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(v))).Distinct()];
+        var quoted = values.Select(v => JavaScriptEncoder.UnsafeRelaxedJsonEscaping.Encode(v));
+        values = [.. values.Concat(quoted).Distinct()];
         // What is left of a value that is cut here is not shown.
-        var shown = words.Length <= MostWords ? words.Length : MostWords - values.Max(v => (int?)v.Length) ?? MostWords;
-        words = words[..Math.Min(words.Length, MostWords)];
-        var open = new int[words.Length]; // up to where a word that begins there, or before, is known
-        foreach (var word in specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()))
-            .Concat(known).OfType<string>())
-            foreach (var at in At(words, word)) open[at] = Math.Max(open[at], at + word.Length);
+        var shown = message.Length <= MostRead ? message.Length
+            : MostRead - values.Select(v => v.Length).DefaultIfEmpty().Max();
+        message = message[..Math.Min(message.Length, MostRead)];
+        var open = new int[message.Length]; // up to where a word that begins there, or before, is known
+        var labels = specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()));
+        foreach (var word in labels.Concat(known).OfType<string>())
+            foreach (var at in At(message, word)) open[at] = Math.Max(open[at], at + word.Length);
         for (var i = 1; i < open.Length; i++) open[i] = Math.Max(open[i], open[i - 1]);
-        var secret = new bool[words.Length];
+        var secret = new bool[message.Length];
         foreach (var value in values)
         {
             var done = 0;
-            foreach (var at in At(words, value).Where(at => at + value.Length > open[at]))
+            foreach (var at in At(message, value).Where(at => at + value.Length > open[at]))
             {
                 var from = Math.Max(done, at);
                 secret.AsSpan(from..(done = at + value.Length)).Fill(true);
@@ -49,9 +46,9 @@ static class Secrets
         }
         var text = new StringBuilder();
         for (var i = 0; i < shown; i++)
-            if (!secret[i]) text.Append(words[i]);
+            if (!secret[i]) text.Append(message[i]);
             else if (i == 0 || !secret[i - 1]) text.Append("***");
-        return Text.Truncate(shown < words.Length ? $"{text}…" : text.ToString());
+        return Text.Truncate(shown < message.Length ? $"{text}…" : text.ToString());
     }
 
     /// <summary>Where a word stands in a text, also where it overlaps itself.</summary>

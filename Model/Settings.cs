@@ -1,7 +1,5 @@
 // What whoever starts the operator may choose.
 
-using Microsoft.Extensions.Logging;
-
 namespace OMJobs;
 
 /// <summary>What the command line and the environment say.</summary>

@@ -465,7 +465,7 @@ public sealed class OperatorTests
         stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main",
             Json.Object($$"""{"metadata":{"labels":{"{{LabelKeys.Name}}":null} } }"""));
         stage.Say("run-main", exited: null);
-        stage.PatchJob(Json.Object($$"""{"message":"{{JobStatus.Stopped}}did not start within 1h"}"""));
+        stage.PatchJob(Json.Object($$"""{"message":"Main pod was stopped: it did not start within 1h"}"""));
         stage.Run(60);
         Assert.Equal("ExitHandlerRunning", stage.Phase);
         Assert.Equal("failed", stage.Pod("run-exit").Items("spec", "containers").Single().Items("env")

@@ -803,6 +803,20 @@ public sealed class DecideTests
     }
 
     [Fact]
+    public void An_attempt_of_the_handler_has_ended_only_where_one_has()
+    {
+        static string? Attempt(AnOMJob job, PodView exit, double at = 0) =>
+            Moment.Decide(job.Job, Absent, exit, Moment.At(at)).Attempt;
+
+        Assert.Equal("succeeded", Attempt(HandlerRunning(), ExitPod().Exited(0)));
+        Assert.Equal("failed", Attempt(HandlerRunning(), ExitPod().Exited(1, null, -10)));
+        Assert.Equal("failed", Attempt(HandlerRunning().AtAttempt(4), ExitPod(4).Exited(1, null, -10), 600));
+        Assert.Equal("failed", Attempt(HandlerRunning(), PodView.Refused("too large")));
+        Assert.Null(Attempt(HandlerRunning(), ExitPod().OfSomebodyElse()));
+        Assert.Null(Attempt(HandlerRunning().WithoutExitHandler(), Unknown));
+    }
+
+    [Fact]
     public void A_message_is_never_longer_than_an_event_holds()
     {
         var decision = Decide(Pending().Job, PodView.Refused(new string('x', 5000)), Unknown);

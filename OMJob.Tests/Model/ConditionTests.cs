@@ -57,6 +57,8 @@ public sealed class ConditionTests
     [InlineData("Main pod was stopped: it ran past its activeDeadlineSeconds of 60", "DeadlineExceeded")]
     [InlineData("Main pod cannot be created: spec.x: Invalid value", "Refused")]
     [InlineData("Main pod failed with exit code 143 after the OMJob was deleted", "Stopped")]
+    [InlineData("Main pod failed with exit code 3 (A (b))", "A")]
+    [InlineData("Main pod failed with exit code 3 (-)", "ExitCode")]
     [InlineData("words of another operator", "Unknown")]
     public void A_failed_run_gives_the_main_pods_reason_although_its_handler_is_fine(string message, string reason)
     {
@@ -94,6 +96,21 @@ public sealed class ConditionTests
         Assert.Equal(("Blocked", "Blocked"), (Conditions.MainReason(main), Conditions.Reason(main)));
         var exit = HandlerRunning().Job.Status with { Message = "Main pod succeeded; exit handler is blocked: quota" };
         Assert.Equal(("Succeeded", "Blocked"), (Conditions.MainReason(exit), Conditions.Reason(exit)));
+        var again = exit with { Message = "Main pod succeeded; exit handler attempt 2 is blocked: quota" };
+        Assert.Equal("Blocked", (string)Conditions.Of(HandlerRunning().Job, again, Moment.Now)[1]!["reason"]!);
+    }
+
+    [Fact]
+    public void What_stands_in_the_status_counts_before_words_that_nobody_knows()
+    {
+        static string Reason(AnOMJob job, string message) => Conditions.MainReason(job.Saying(message).Job.Status);
+
+        Assert.Equal("Succeeded", Reason(HandlerRunning(0), "words of another operator"));
+        Assert.Equal("Unknown", Reason(HandlerRunning(1), "words of another operator"));
+        Assert.Equal("Running", Reason(AnOMJob.Running(), "words of another operator"));
+        Assert.Equal("Stopping", Reason(AnOMJob.Running(), "Main pod was stopped: it did not start within 1h"));
+        var one = Conditions.Of(HandlerRunning().Job, HandlerRunning().Job.Status with { Message = "x" }, Moment.Now);
+        Assert.Equal(["x", "Running", "x"], one.Select(condition => (string)condition!["message"]!));
     }
 
     [Fact]
@@ -111,6 +128,11 @@ public sealed class ConditionTests
         Assert.Equal(Moment.Stamp(1), Time(over, "MainPodFinished"));
         Assert.Equal(Moment.Stamp(-7200), Time(over, "Finished"));
         Assert.Equal(1, (int?)over["observedGeneration"]);
+        Assert.All(over["conditions"]!.AsArray(), c => Assert.Equal(1, (int?)c!["observedGeneration"]));
+        var longAgo = HandlerRunning().With("conditions", JsonNode.Parse(
+            """[{"type":"MainPodFinished","status":"True","lastTransitionTime":"1970-01-01T00:00:01Z"}]""")!);
+        Assert.Equal("1970-01-01T00:00:01Z",
+            Time(Written(longAgo, Main.Exited(0), APod.ExitPod().Exited(0), 20), "MainPodFinished"));
         var job = HandlerRunning().With("conditions", over["conditions"]!.DeepClone());
         var ended = Written(job, Main.Exited(0), APod.ExitPod().Exited(0), 20);
         Assert.Equal(Moment.Stamp(1), Time(ended, "MainPodFinished"));

@@ -26,6 +26,8 @@ List<(string Name, Func<Task> Run)> cases = [];
 // The fastest tests first.
 string[] deciding = ["DecideTests", "EdgeCaseTests", "DecisionTableTests"];
 var living = await Check("OMJob.cs", "Protocol", deciding) + await Check("Model/PodView.cs", "End", deciding)
+    + await Check("Model/Ending.cs", "Ending", "ConditionTests")
+    + await Check("Model/Conditions.cs", "Conditions", "ConditionTests")
     + await Check("CronOMJob.cs", "Scheduling", "CronDecideTests");
 return living == 0 ? 0 : 1;
 
