@@ -13,9 +13,9 @@ namespace OMJobs;
 static class Program
 {
     static readonly Option<string?>
-        KubeconfigPath = Flag("--kubeconfig", "PATH",
-            "kubeconfig file [default: in-cluster, else KUBECONFIG, else ~/.kube/config]"),
-        Context = Flag("--context", "NAME", "kubeconfig context [default: its current one]");
+        KubeconfigPath = Flag("--kubeconfig", "PATH", "kubeconfig file", null,
+            "in-cluster, else KUBECONFIG, else ~/.kube/config"),
+        Context = Flag("--context", "NAME", "kubeconfig context", null, "its current one");
     static readonly Option<string[]> Namespaces = new("--namespace", "-n")
     {
         HelpName = "NS",
@@ -98,7 +98,7 @@ static class Program
     {
         bool Asked(string name) => variable(name) is { } text && !string.IsNullOrWhiteSpace(text)
             && (Count(1, int.MaxValue)(text.Trim()) is not null ? true
-                : throw new UsageException($"{name}: '{text}' is not a whole number above 0"));
+                : throw new UsageException(name, text, "a whole number above 0"));
         return new Settings
         {
             Namespaces = ReadNamespaces(parsed.GetValue(Namespaces), variable("WATCH_NAMESPACES")),
@@ -123,7 +123,7 @@ static class Program
             && name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-');
         var culprit = flags is null ? "WATCH_NAMESPACES" : Namespaces.Name;
         if (Array.Find(names, name => name != "ALL" && !Valid(name)) is { } bad)
-            throw new UsageException($"{culprit}: '{bad}' is not a namespace's name");
+            throw new UsageException(culprit, bad, "a namespace's name");
         return names.Length == 0 || names.Contains("ALL") ? [""] : names;
     }
 
@@ -173,8 +173,13 @@ static class Program
             });
     }
 
-    internal static Option<string?> Flag(string name, string value, string help) =>
-        new(name) { HelpName = value, Description = help, Recursive = true };
+    internal static Option<string?> Flag(string name, string value, string help, string? variable, string standard) =>
+        new(name)
+        {
+            HelpName = value,
+            Recursive = true,
+            Description = $"{help} [{variable}{(variable is null ? "" : "; ")}default: {standard}]",
+        };
 
     static int Fail(int code, string line)
     {
@@ -187,8 +192,7 @@ static class Program
 sealed class Setting<T>(string flag, string value, string? variable, string standard, string help,
     Func<string, T?> parse, string wanted) where T : struct
 {
-    public Option<string?> Flag { get; } = Program.Flag(flag, value,
-        $"{help} [{(variable is null ? "" : $"{variable}; ")}default: {standard}]");
+    public Option<string?> Flag { get; } = Program.Flag(flag, value, help, variable, standard);
 
     /// <summary>From the flag, else the variable, else the default. Throws UsageException naming the culprit.</summary>
     public T Read(ParseResult parsed, Func<string, string?> variables)
@@ -199,8 +203,9 @@ sealed class Setting<T>(string flag, string value, string? variable, string stan
     }
 
     T Parse(string culprit, string text) =>
-        parse(text.Trim()) ?? throw new UsageException($"{culprit}: '{text}' is not {wanted}");
+        parse(text.Trim()) ?? throw new UsageException(culprit, text, wanted);
 }
 
 /// <summary>Something on the command line or in a variable that whoever starts us must change.</summary>
-sealed class UsageException(string message) : Exception(message);
+sealed class UsageException(string culprit, string text, string wanted)
+    : Exception($"{culprit}: '{text}' is not {wanted}");

@@ -31,6 +31,9 @@ sealed record Kubeconfig(string Server, ServiceClientCredentials? Credentials)
     public bool HasChanged =>
         Files.Any(file => File.ReadAllText(file.Key) is { Length: > 0 } text && text != file.Value);
 
+    /// <summary>Nothing of what the files hold.</summary>
+    public override string ToString() => Server;
+
     /// <summary>In-cluster if no path is given and we are in a pod, else a file. Throws KubeconfigException.</summary>
     public static Kubeconfig Load(string? path, string? context)
     {

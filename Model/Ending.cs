@@ -47,7 +47,9 @@ sealed class Ending(string reason, string phrase)
     static string? First(string message)
     {
         message = message.Replace("(ContainerStatusUnknown; ", "(", StringComparison.Ordinal);
-        var word = string.Concat(message.SkipWhile(c => c != '(').Skip(1).TakeWhile(char.IsAsciiLetterOrDigit));
-        return word.Length == 0 ? null : char.ToUpperInvariant(word[0]) + word[1..];
+        if (message.Split('(') is not [_, var word, ..]) return null;
+        var end = 0;
+        for (; end < word.Length && char.IsAsciiLetterOrDigit(word[end]); end++) { }
+        return end == 0 ? null : char.ToUpperInvariant(word[0]) + word[1..end];
     }
 }

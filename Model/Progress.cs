@@ -7,6 +7,7 @@ namespace OMJobs;
 sealed record Progress
 {
     public static readonly Progress None = new();
+    public override string ToString() => ""; // a record's own would be a kilobyte that nobody calls
     /// <summary>Requests that failed.</summary>
     public int Failures { get; init; }
     /// <summary>Refusals of a pod's or a run's creation.</summary>

@@ -27,7 +27,7 @@ static class Secrets
         values = [.. values.Concat(quoted).Distinct()];
         // What is left of a value that is cut here is not shown.
         var shown = message.Length <= MostRead ? message.Length
-            : MostRead - values.Select(v => v.Length).DefaultIfEmpty().Max();
+            : MostRead - (values.Max(v => (int?)v.Length) ?? 0);
         message = message[..Math.Min(message.Length, MostRead)];
         var open = new int[message.Length]; // up to where a word that begins there, or before, is known
         var labels = specs.SelectMany(spec => spec.Get("labels").Fields().Select(label => label.Value.ToString()));

@@ -59,6 +59,8 @@ public sealed class ConditionTests
     [InlineData("Main pod failed with exit code 143 after the OMJob was deleted", "Stopped")]
     [InlineData("Main pod failed with exit code 3 (A (b))", "A")]
     [InlineData("Main pod failed with exit code 3 (-)", "ExitCode")]
+    [InlineData("Main pod failed with exit code 3 (", "ExitCode")]
+    [InlineData("Main pod failed with exit code 3 (cut", "Cut")]
     [InlineData("words of another operator", "Unknown")]
     public void A_failed_run_gives_the_main_pods_reason_although_its_handler_is_fine(string message, string reason)
     {
