@@ -1,5 +1,6 @@
-// Schemas: the built-in types (types.json, taken from Kubernetes' own OpenAPI document) and the structural schemas of
-// custom resources. One class prunes, sets defaults, validates, and knows the merge keys of strategic merge patches.
+// Schemas: the built-in types (types.json, which OpenApiTypes makes from Kubernetes' own OpenAPI document) and the
+// structural schemas of custom resources. One class prunes, sets defaults, validates, and knows the merge keys of
+// strategic merge patches.
 
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -44,6 +45,7 @@ sealed class Schema
     /// <summary>The built-in types' own document, for clients that ask for OpenAPI.</summary>
     public static JsonObject Types { get; } = ReadTypes();
 
+    // To make it anew: `dotnet run --project OMJob.Tests/Sandbox -- types --kubeconfig FILE`.
     static JsonObject ReadTypes()
     {
         using var stream = typeof(Schema).Assembly.GetManifestResourceStream("types.json")!;
