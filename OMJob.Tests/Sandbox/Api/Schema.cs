@@ -353,7 +353,7 @@ sealed class Schema
 }
 
 /// <summary>
-/// An amount of a resource, in the one form that Kubernetes writes it. The client package's own reading of it takes 1/2,
+/// An amount of a resource, in the one form that Kubernetes writes it. The client package's own reading takes 1/2,
 /// writes what is negative wrong, and does not come back from -1e3.
 /// </summary>
 sealed record Quantity(decimal Value, string[] Suffixes)
