@@ -1,6 +1,7 @@
 // The operator's sources are layers: Program, OMJob and CronOMJob, Model, Kube. Each names only what is beside or below.
 
 using System.Text.RegularExpressions;
+using OMJobs.Sandbox;
 using Xunit;
 
 namespace OMJobs.Tests;
@@ -17,7 +18,7 @@ public sealed partial class LayerTests
 
     static IEnumerable<string> Sources(string of)
     {
-        var path = OMJobs.Sandbox.Repository.File(of);
+        var path = Repository.File(of);
         return Directory.Exists(path) ? Directory.GetFiles(path, "*.cs") : [path];
     }
 
@@ -32,5 +33,16 @@ public sealed partial class LayerTests
         foreach (var path in Layers[layer].SelectMany(Sources))
             Assert.Empty(Regex.Matches(Code(path), @"(?<![.\w])[A-Z]\w*").Select(word => word.Value).Where(above.Contains)
                 .Select(name => $"{Path.GetFileName(path)} names {name}"));
+    }
+
+    /// <summary>Mutation, which links to none of these, is left out.</summary>
+    [Fact]
+    public void A_name_means_one_type_in_operator_sandbox_and_tests()
+    {
+        var names = new[] { typeof(Protocol), typeof(Store), typeof(LayerTests) }.SelectMany(one =>
+            one.Assembly.GetTypes().Where(t => t.Namespace?.StartsWith("OMJobs", StringComparison.Ordinal) is true)
+                .Select(t => t.Name.Split('`')[0]).Where(name => !name.Contains('<')).Distinct()).ToList();
+        Assert.Contains("Watcher", names);
+        Assert.DoesNotContain(names.CountBy(name => name), name => name.Value > 1);
     }
 }

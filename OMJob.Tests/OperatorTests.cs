@@ -17,7 +17,7 @@ public sealed class OperatorTests
         {"kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"spec.containers[0].resources"}]}
         """);
 
-    static bool IsPatch(OMJobs.Request request, string path) => request.Method == HttpMethod.Patch
+    static bool IsPatch(Request request, string path) => request.Method == HttpMethod.Patch
         && request.Path.EndsWith(path, StringComparison.Ordinal);
 
     /// <summary>When a status of that phase was first written, seconds from the start.</summary>
@@ -274,7 +274,7 @@ public sealed class OperatorTests
             var large = request.Path.Contains("/omjobs?", StringComparison.Ordinal) && request.OnLine is null
                 || request.Path.Contains("/omjobs/run", StringComparison.Ordinal) && request.Method == HttpMethod.Patch;
             if (!large) return null;
-            var response = stage.Store.Handle(OMJobs.Sandbox.Request.To(
+            var response = stage.Store.Handle(ApiRequest.To(
                 request.Method.Method, request.Path, request.Body, request.MediaType));
             var text = response.Bytes();
             var at = text.AsSpan().IndexOf("\"spec\":{"u8);
@@ -411,7 +411,7 @@ public sealed class OperatorTests
             if (!request.Path.Contains("/omjobs?", StringComparison.Ordinal)) return null;
             if (request.OnLine is not null) return refused++ == 0 ? new(410, []) : null;
             if (!request.Path.Contains("&continue=", StringComparison.Ordinal) || pages++ > 0) return null;
-            var second = stage.Store.Handle(OMJobs.Sandbox.Request.To("GET", request.Path, default, null)).Bytes();
+            var second = stage.Store.Handle(ApiRequest.To("GET", request.Path, default, null)).Bytes();
             stage.Store.Rewind(backup);
             stage.EndWatches(); // mute: so it is noticed while the second page is on its way
             return new(200, second);
@@ -486,7 +486,7 @@ public sealed class OperatorTests
         {
             if (request.Method != HttpMethod.Delete) return null;
             stage.Fault = _ => null;
-            var deleted = stage.Store.Handle(OMJobs.Sandbox.Request.To("DELETE", request.Path, default, null)).Bytes();
+            var deleted = stage.Store.Handle(ApiRequest.To("DELETE", request.Path, default, null)).Bytes();
             stage.Store.Rewind(backup);
             stage.EndWatches();
             stage.Run(1); // it is listed again before the answer comes

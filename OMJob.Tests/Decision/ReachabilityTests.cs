@@ -24,15 +24,15 @@ public sealed class ReachabilityTests
         public bool Has(string finalizer) => Finalizers.Contains(finalizer, StringComparison.Ordinal);
     }
 
-    /// <summary>A pod's name: what the API server has there, and what the operator's cache has.</summary>
-    sealed record Slot(Pod? Pod = null, Pod? Known = null)
+    /// <summary>Where a pod of one name is: what the API server has there, and what the operator's cache has.</summary>
+    sealed record Place(Pod? Pod = null, Pod? Known = null)
     {
         /// <summary>What the watch will have told: a pod that lost its labels is gone for it.</summary>
-        public Slot Told => this with { Known = Pod is { LostLabels: false } ? Pod : null };
+        public Place Told => this with { Known = Pod is { LostLabels: false } ? Pod : null };
     }
 
     sealed record State(
-        Job Spec, JobState? Job, JobState? Known, Slot Main, Slot First, Slot Second, Slot Third)
+        Job Spec, JobState? Job, JobState? Known, Place Main, Place First, Place Second, Place Third)
     {
         // What the operator remembers: within a round what it asked, else its questions and refusals.
         public PodView? MainView { get; init; }
@@ -47,12 +47,12 @@ public sealed class ReachabilityTests
         public bool HandlerWas { get; init; }
 
         public bool Asking => MainView is not null || ExitView is not null;
-        public Slot Exit => Slots.ElementAt(Attempt);
+        public Place Exit => Places.ElementAt(Attempt);
         public int Attempt =>
             (Job ?? Known)?.Status.ExitPodName switch { "run-exit-2" => 2, "run-exit-3" => 3, _ => 1 };
-        public IEnumerable<Slot> Slots => [Main, First, Second, Third];
-        public State WithExit(Slot slot) => With(Attempt, slot);
-        public State With(int slot, Slot value) => slot switch
+        public IEnumerable<Place> Places => [Main, First, Second, Third];
+        public State WithExit(Place place) => With(Attempt, place);
+        public State With(int place, Place value) => place switch
         {
             0 => this with { Main = value },
             1 => this with { First = value },
@@ -71,15 +71,15 @@ public sealed class ReachabilityTests
         public State Round => this with { MainView = null, ExitView = null };
         /// <summary>The job is gone, and of its pods nothing is left to do (F1).</summary>
         public bool Ended => Job is null && Known is null
-            && Slots.All(s => s.Pod is null || s.Pod.JobUid != Spec.Uid
+            && Places.All(s => s.Pod is null || s.Pod.JobUid != Spec.Uid
                 || (!s.Pod.HasFinalizer && Protocol.Stray(null, s.Pod) is null));
         public override string ToString() =>
             $"{(Job is null ? "no job" : $"{Job.Status.Phase}{(Job.Deleting ? " deleting" : "")} [{Job.Finalizers}]")}"
             + $"{(Job == Known ? "" : " unseen")}; main {Say(Main)}; exit {Say(First)}, {Say(Second)}, {Say(Third)}"
             + (NamespaceGoing ? "; namespace going" : "") + (Blocked ? "; blocked" : "");
 
-        static string Say(Slot slot) => (slot.Pod is { } pod ? Say(pod) : "absent")
-            + (slot == slot.Told ? "" : " unseen");
+        static string Say(Place place) => (place.Pod is { } pod ? Say(pod) : "absent")
+            + (place == place.Told ? "" : " unseen");
 
         static string Say(Pod pod) => (pod.JobUid == "uid-of-run" ? "" : "foreign ")
             + (pod.ExitCode is { } code ? $"exited {code}" : pod.MainRunning ? "running" : pod.PhaseOver ? "failed"
@@ -120,14 +120,14 @@ public sealed class ReachabilityTests
     static (string What, State Next) Step(State s)
     {
         var job = s.Known is null ? null : Live(s, s.Known);
-        foreach (var slot in s.Slots.Where(x => x.Known is not null && !s.Asking))
+        foreach (var place in s.Places.Where(x => x.Known is not null && !s.Asking))
         {
-            if (Protocol.Stray(job, slot.Known!) is null) continue;
+            if (Protocol.Stray(job, place.Known!) is null) continue;
             s = s with { Known = s.Job, IsRead = s.Job is not null }; // asked for, and so is the pod
             job = s.Job is null ? null : Live(s, s.Job);
-            if (slot.Pod?.JobUid != slot.Known!.JobUid)
-                return ("a stray is gone", s.With(Array.IndexOf([.. s.Slots], slot), slot.Told).Round);
-            if (Protocol.Stray(job, slot.Pod!) is { } stray) return ($"stray {stray.Act}", Do(s, stray));
+            if (place.Pod?.JobUid != place.Known!.JobUid)
+                return ("a stray is gone", s.With(Array.IndexOf([.. s.Places], place), place.Told).Round);
+            if (Protocol.Stray(job, place.Pod!) is { } stray) return ($"stray {stray.Act}", Do(s, stray));
         }
         if (job is null) return ("nothing to do", s.Round);
         var decision = Decision(s)!;
@@ -150,7 +150,7 @@ public sealed class ReachabilityTests
     static Decision? Decision(State s) => s.Known is null ? null
         : Protocol.Decide(Live(s, s.Known), s.MainView ?? View(s, s.Main), s.ExitView ?? View(s, s.Exit), Now, Clocks);
 
-    static PodView View(State s, Slot slot) => new(slot.Known) { RetryAt = s.Blocked ? Moment.At(5) : default };
+    static PodView View(State s, Place place) => new(place.Known) { RetryAt = s.Blocked ? Moment.At(5) : default };
 
     static Job Live(State s, JobState job) => s.Spec with
     {
@@ -161,16 +161,16 @@ public sealed class ReachabilityTests
         NamespaceAsked = s.NamespaceAsked,
     };
 
-    static PodView Asked(Slot slot) => slot.Pod is null ? PodView.Absent : new(slot.Pod) { ReadAt = Now };
+    static PodView Asked(Place place) => place.Pod is null ? PodView.Absent : new(place.Pod) { ReadAt = Now };
 
-    static State Create(State s, Slot slot, Pod pod)
+    static State Create(State s, Place place, Pod pod)
     {
         var main = pod.Name == "run-main";
         if (s.NamespaceGoing) return View(PodView.NamespaceGoing);
-        if (slot.Pod is not null) return View(Asked(slot)); // 409, then asked for
-        slot = new(pod, pod);
-        return main ? s with { Main = slot, MainWas = true, MainView = new(pod) }
-            : s.WithExit(slot) with { HandlerWas = true, ExitView = new(pod) };
+        if (place.Pod is not null) return View(Asked(place)); // 409, then asked for
+        place = new(pod, pod);
+        return main ? s with { Main = place, MainWas = true, MainView = new(pod) }
+            : s.WithExit(place) with { HandlerWas = true, ExitView = new(pod) };
 
         State View(PodView view) => main ? s with { MainView = view } : s with { ExitView = view };
     }
@@ -195,9 +195,9 @@ public sealed class ReachabilityTests
                 if (status.Phase.IsFinished()) status = status with { Message = null }; // as it is read
                 return Write(s, s.Known! with { Status = status });
         }
-        var slot = Array.FindIndex([.. s.Slots], x => x.Pod?.Name == decision.Pod!.Name);
-        if (slot < 0) return s.Told; // 404
-        var pod = s.Slots.ElementAt(slot).Pod!;
+        var place = Array.FindIndex([.. s.Places], x => x.Pod?.Name == decision.Pod!.Name);
+        if (place < 0) return s.Told; // 404
+        var pod = s.Places.ElementAt(place).Pod!;
         if (pod.JobUid != decision.Pod!.JobUid) return s.Told; // another UID
         var after = decision.Act switch
         {
@@ -205,7 +205,7 @@ public sealed class ReachabilityTests
             Act.RestoreLabels => pod with { LostLabels = false },
             _ => Deleted(pod),
         };
-        return s.With(slot, new Slot(Gone(after) ? null : after).Told);
+        return s.With(place, new Place(Gone(after) ? null : after).Told);
     }
 
     /// <summary>A write with the resourceVersion it was decided on.</summary>
@@ -284,28 +284,28 @@ public sealed class ReachabilityTests
     static JobState Aged(JobState job) => job with
     { Status = job.Status with { CompletionTime = Old(job.Status.CompletionTime) } };
 
-    static Slot Aged(Slot slot) =>
-        new(slot.Pod is { } pod ? Aged(pod) : null, slot.Known is { } known ? Aged(known) : null);
+    static Place Aged(Place place) =>
+        new(place.Pod is { } pod ? Aged(pod) : null, place.Known is { } known ? Aged(known) : null);
 
     /// <summary>All that the world may do next, short of faults.</summary>
     static IEnumerable<(string What, State Next)> World(State s)
     {
         for (var i = 0; i < 4; i++)
         {
-            var (at, slot) = (i, s.Slots.ElementAt(i));
-            if (slot != slot.Told) yield return ($"the watch tells of {Name(i)}", s.With(i, slot.Told));
-            if (slot.Pod is not { } pod) continue;
+            var (at, place) = (i, s.Places.ElementAt(i));
+            if (place != place.Told) yield return ($"the watch tells of {Name(i)}", s.With(i, place.Told));
+            if (place.Pod is not { } pod) continue;
             var ours = pod.JobUid == s.Spec.Uid;
             var dangling = ours && (s.NamespaceGoing || (s.Job is null ? pod.HasOwner : s.Job.Has(Job.Foreground)));
             foreach (var (what, after) in ours ? Kubelet(pod, dangling) : [("is taken away by its owner", null)])
-                yield return ($"{Name(i)} {what}", s.With(at, slot with { Pod = after }));
+                yield return ($"{Name(i)} {what}", s.With(at, place with { Pod = after }));
             if (s.Job?.Has(Job.Orphan) is true && pod.HasOwner)
-                yield return ($"{Name(i)} is orphaned", s.With(at, slot with { Pod = pod with { HasOwner = false } }));
+                yield return ($"{Name(i)} is orphaned", s.With(at, place with { Pod = pod with { HasOwner = false } }));
         }
         if (s.Job != s.Known) yield return ("the watch tells of the job", s with { Known = s.Job });
         if (s.Job is { } job && job.Has(Job.Foreground))
             yield return ("the collector is done", Server(s, job.Without(Job.Foreground)));
-        if (s.Job is { } orphan && orphan.Has(Job.Orphan) && s.Slots.All(x => x.Pod is not { HasOwner: true }))
+        if (s.Job is { } orphan && orphan.Has(Job.Orphan) && s.Places.All(x => x.Pod is not { HasOwner: true }))
             yield return ("the collector has orphaned", Server(s, orphan.Without(Job.Orphan)));
     }
 
@@ -329,12 +329,12 @@ public sealed class ReachabilityTests
     {
         for (var i = 0; i < 3; i++)
         {
-            var (at, slot) = (i, s.Slots.ElementAt(i));
-            if (slot.Pod is { } pod && pod.JobUid == s.Spec.Uid)
+            var (at, place) = (i, s.Places.ElementAt(i));
+            if (place.Pod is { } pod && pod.JobUid == s.Spec.Uid)
                 foreach (var (what, after) in PodFaults(pod, i == 0, s.Job?.Status))
-                    yield return ($"{Name(i)} {what}", s.With(at, slot with { Pod = after }));
-            if (slot.Pod is null && s.Job is not null)
-                yield return ($"somebody else makes {Name(i)}", s.With(at, slot with
+                    yield return ($"{Name(i)} {what}", s.With(at, place with { Pod = after }));
+            if (place.Pod is null && s.Job is not null)
+                yield return ($"somebody else makes {Name(i)}", s.With(at, place with
                 { Pod = Foreign[i] }));
         }
         // D6: the request of a frozen process arrives.
@@ -352,7 +352,7 @@ public sealed class ReachabilityTests
         { IsRead = false, NamespaceAsked = false, Blocked = false });
     }
 
-    static string Name(int slot) => slot == 0 ? "run-main" : PodTemplate.ExitName("run", slot);
+    static string Name(int place) => place == 0 ? "run-main" : PodTemplate.ExitName("run", place);
 
     static readonly Pod Late = MainPod().Running().Pod;
     static bool IsLate(Pod pod) => pod.Created == Late.Created || pod.Created == Late.Created - Long;

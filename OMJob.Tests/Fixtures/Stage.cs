@@ -19,7 +19,7 @@ sealed class Stage : ILogger
     readonly Continuations continuations = new();
     readonly VirtualTime time = new();
     readonly Store store;
-    readonly List<(OMJobs.Request Request, TaskCompletionSource<Reply> Ended, Watcher Watcher, bool Open)> watches = [];
+    readonly List<(Request Request, TaskCompletionSource<Reply> Ended, Watcher Watcher, bool Open)> watches = [];
     readonly Deadlines clocks;
     Operator? op;
 
@@ -40,9 +40,9 @@ sealed class Stage : ILogger
     }
 
     /// <summary>The answer to a request, before the store's; null: the store's.</summary>
-    public Func<OMJobs.Request, Reply?> Fault { get; set; } = _ => null;
+    public Func<Request, Reply?> Fault { get; set; } = _ => null;
     /// <summary>What it has sent, and when (seconds), but watches.</summary>
-    public List<(string What, double At, OMJobs.Request Request)> Sent { get; } = [];
+    public List<(string What, double At, Request Request)> Sent { get; } = [];
     public List<string> Logged { get; } = [];
     public Store Store => store;
     public double Seconds => (time.GetUtcNow() - Moment.Now).TotalSeconds;
@@ -103,7 +103,7 @@ sealed class Stage : ILogger
 
     // ----- the API server
 
-    Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
+    Task<Reply> Send(Request request, CancellationToken stop)
     {
         var what = $"{request.Method} {request.Path}".Replace(Group, "", StringComparison.Ordinal);
         var ended = new TaskCompletionSource<Reply>();
@@ -119,10 +119,10 @@ sealed class Stage : ILogger
         return ended.Task;
     }
 
-    void Answer(OMJobs.Request request, TaskCompletionSource<Reply> ended)
+    void Answer(Request request, TaskCompletionSource<Reply> ended)
     {
         if (Fault(request) is { } fault) { ended.TrySetResult(fault); return; }
-        var response = store.Handle(OMJobs.Sandbox.Request.To(
+        var response = store.Handle(ApiRequest.To(
             request.Method.Method, request.Path, request.Body, request.MediaType));
         if (response.Watch is { } watcher) watches.Add((request, ended, watcher, false));
         else ended.TrySetResult(new(response.Code, response.Bytes()) { Date = store.Now });
@@ -159,7 +159,7 @@ sealed class Stage : ILogger
 
     // ----- users and kubelet
 
-    public Response Ask(string method, string path, JsonObject? body = null) => store.Handle(OMJobs.Sandbox.Request.To(
+    public ApiResponse Ask(string method, string path, JsonObject? body = null) => store.Handle(ApiRequest.To(
         method, path, body is null ? default : body.Bytes(), method == "PATCH" ? MediaTypes.Merge : null));
 
     public void Create(AnOMJob job)
@@ -210,7 +210,7 @@ sealed class Stage : ILogger
             {"kind":"Status","status":"Failure","message":"{{message}}","reason":"{{reason}}","details":{{details}} }
             """));
 
-    public static bool IsCreation(OMJobs.Request request, string pod = "") =>
+    public static bool IsCreation(Request request, string pod = "") =>
         request.Method == HttpMethod.Post && request.Path.Contains("/pods?", StringComparison.Ordinal)
         && Json.Parse(request.Body).Name().EndsWith(pod, StringComparison.Ordinal);
 

@@ -34,7 +34,7 @@ return living == 0 ? 0 : 1;
 // How many mutants of a class these tests let live.
 async Task<int> Check(string file, string type, params string[] classes)
 {
-    var schema = new Schema(root, file, Path.Combine(root, "obj", mode, Target), output);
+    var schema = new MutantSchema(root, file, Path.Combine(root, "obj", mode, Target), output);
     var (mutants, assembly) = schema.Compile(type);
     var context = new AssemblyLoadContext(type);
     var mutated = context.LoadFromStream(new MemoryStream(assembly));

@@ -119,5 +119,5 @@ public sealed class ScheduleTests(ITestOutputHelper output)
 
     [Fact]
     public void D4_G12_H4_each_time_of_a_schedule_has_one_OMJob_or_a_reason_why_not() =>
-        SimulationTests.PlayAll(Play, Math.Max(40, SimulationTests.Seeds / 50), output);
+        SimulationTests.PlayAll(Play, Math.Max(25, SimulationTests.Seeds / 50), output);
 }

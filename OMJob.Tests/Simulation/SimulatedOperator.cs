@@ -106,11 +106,11 @@ enum Fate
 }
 
 /// <summary>A request that has been sent and not been answered yet.</summary>
-sealed class InFlight(SimulatedOperator by, OMJobs.Request request, long issued)
+sealed class InFlight(SimulatedOperator by, Request request, long issued)
 {
     readonly TaskCompletionSource<Reply> answered = new();
 
-    public OMJobs.Request Request => request;
+    public Request Request => request;
     public SimulatedOperator By => by;
     public long Issued => issued;
     /// <summary>Of all requests, from 1.</summary>
@@ -161,7 +161,7 @@ sealed class SimulatedOperator : ILogger
     /// <summary>The objects that it remembers; nothing but memory shows it.</summary>
     public Key[] Held => op.CachedKeys;
 
-    Task<Reply> Send(OMJobs.Request request, CancellationToken stop)
+    Task<Reply> Send(Request request, CancellationToken stop)
     {
         var flight = new InFlight(this, request, world.Ticks);
         Requests.Add(flight);
@@ -175,7 +175,7 @@ sealed class SimulatedOperator : ILogger
     readonly Dictionary<string, Queue<long>> sent = []; // of each method and path, when
 
     /// <summary>No request is repeated all the time: nothing changes as fast as that.</summary>
-    void CheckPace(OMJobs.Request request)
+    void CheckPace(Request request)
     {
         if (!world.Paced || request.Path.Contains("continue=")) return;
         var what = $"{request.Method} {request.Path.Split('?')[0]}";

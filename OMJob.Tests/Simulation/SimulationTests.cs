@@ -19,7 +19,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
         return world;
     }
 
-    public static int Seeds => Tier.Of("OMJOB_SIM_SEEDS", small: 400, full: 20_000);
+    public static int Seeds => Tier.Of("OMJOB_SIM_SEEDS", small: 250, full: 20_000);
     static int First => Number("OMJOB_SIM_FIRST", 0);
 
     [Fact]

@@ -46,16 +46,16 @@ sealed class BusyCluster : IDisposable
     /// <summary>The next minute comes at once.</summary>
     public void SkipMinute() => time.Ahead += TimeSpan.FromMinutes(1);
 
-    public Response Ask(string method, string path, JsonObject? body = null) => store.Handle(OMJobs.Sandbox.Request.To(
+    public ApiResponse Ask(string method, string path, JsonObject? body = null) => store.Handle(ApiRequest.To(
         method, path, body is null ? default : body.Bytes(), method == "PATCH" ? MediaTypes.Merge : null));
 
     // ----- the API server
 
-    public async Task<Reply> Send(OMJobs.Request request, CancellationToken stopped)
+    public async Task<Reply> Send(Request request, CancellationToken stopped)
     {
         await Pause(2);
         stopped.ThrowIfCancellationRequested();
-        var response = store.Handle(OMJobs.Sandbox.Request.To(
+        var response = store.Handle(ApiRequest.To(
             request.Method.Method, request.Path, request.Body, request.MediaType));
         if (response.Watch is { } watcher) return await Tell(watcher, request.OnLine!, stopped);
         await Pause(2);

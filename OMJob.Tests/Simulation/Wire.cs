@@ -135,7 +135,7 @@ sealed partial class World
     const string TooMuch = "spec.containers[0].resources.requests: Invalid value: \\\"2Gi\\\": "
         + "must be less than or equal to memory limit of 1Gi";
 
-    static string NameIn(OMJobs.Request request) => Json.Parse(request.Body).Name();
+    static string NameIn(Request request) => Json.Parse(request.Body).Name();
 
     Reply Handle(InFlight request)
     {
@@ -164,7 +164,7 @@ sealed partial class World
             Oracle.SeeRemoval(body.Text("metadata", "uid") ?? body.Text("preconditions", "uid")!,
                 sent.Method == HttpMethod.Patch);
         }
-        var response = Store.Handle(OMJobs.Sandbox.Request.To(
+        var response = Store.Handle(ApiRequest.To(
             sent.Method.Method, path, Admit(sent), sent.MediaType));
         Serving = null;
         request.Told = response.Items ?? [response.Body];
@@ -178,7 +178,7 @@ sealed partial class World
     }
 
     /// <summary>The body as a policy leaves it that takes the operator's labels from pods.</summary>
-    byte[]? Admit(OMJobs.Request sent)
+    byte[]? Admit(Request sent)
     {
         if (sent.Body is not { } body || !sent.Path.Contains("/pods") || sent.Method == HttpMethod.Delete
             || !(plan.Unlabelled || Ticks < policyUntil)) return sent.Body;
@@ -232,7 +232,7 @@ sealed partial class World
         op.Deliver(request, new Reply(0, []) { Fault = "no answer in time" });
     }
 
-    readonly Dictionary<InFlight, OMJobs.Sandbox.WatchEvent> news = [];
+    readonly Dictionary<InFlight, ServedEvent> news = [];
 
     bool HasNews(InFlight watch)
     {
@@ -303,7 +303,7 @@ sealed partial class World
         Store.Skip(others);
         foreach (var watch in watches) watch.By.Deliver(watch, watch.Watcher!.Bookmark().Line());
         writes = writes * Lines + others;
-        IEnumerable<JsonObject> All(string path) => Store.Handle(OMJobs.Sandbox.Request.To("GET", path)).Items!;
+        IEnumerable<JsonObject> All(string path) => Store.Handle(ApiRequest.To("GET", path)).Items!;
         JsonObject[] pods;
         do
         {

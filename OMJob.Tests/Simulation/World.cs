@@ -318,11 +318,11 @@ sealed partial class World
 
     // ----- users, kubelet, controllers: requests that always arrive
 
-    public Response Ask(string method, string path, JsonObject? body = null)
+    public ApiResponse Ask(string method, string path, JsonObject? body = null)
     {
         var type = method == "PATCH" ? "application/merge-patch+json" : null;
         var bytes = body is null ? default : body.Bytes();
-        var response = Store.Handle(OMJobs.Sandbox.Request.To(method, path, bytes, type));
+        var response = Store.Handle(ApiRequest.To(method, path, bytes, type));
         if (!response.Ok) Note($"      {method} {path}: {response.Body.Text("message")}");
         return response;
     }

@@ -160,7 +160,7 @@ sealed class ApiServer : IAsyncDisposable
         }
     }
 
-    Response Handle(Request request)
+    ApiResponse Handle(ApiRequest request)
     {
         try
         {
@@ -185,14 +185,14 @@ sealed class ApiServer : IAsyncDisposable
         return token == AdminToken ? "admin" : Store.UserOf(token);
     }
 
-    static async Task<Request> Read(HttpRequest request, string user, CancellationToken stop)
+    static async Task<ApiRequest> Read(HttpRequest request, string user, CancellationToken stop)
     {
         using var body = new MemoryStream();
         await request.Body.CopyToAsync(body, stop);
         var type = request.ContentType?.Split(';')[0].Trim() ?? "";
-        return new Request(request.Method, request.Path.Value ?? "/")
+        return new ApiRequest(request.Method, request.Path.Value ?? "/")
         {
-            Query = Request.ParseQuery(request.QueryString.Value ?? ""),
+            Query = ApiRequest.ParseQuery(request.QueryString.Value ?? ""),
             Body = body.ToArray(),
             ContentType = type,
             Accept = request.Headers.Accept.ToString(),
@@ -200,7 +200,7 @@ sealed class ApiServer : IAsyncDisposable
         };
     }
 
-    static async Task Write(HttpResponse target, Response response, CancellationToken stop)
+    static async Task Write(HttpResponse target, ApiResponse response, CancellationToken stop)
     {
         target.StatusCode = response.Code;
         target.ContentType = response.PlainText is null ? "application/json" : "text/plain; charset=utf-8";

@@ -21,7 +21,7 @@ using System.Text.RegularExpressions;
 namespace OMJobs.Sandbox;
 
 /// <summary>One line and what came of it, without what differs between any two runs.</summary>
-sealed record Exchange(string Section, string Line, string? Omission, string Answer);
+sealed record AnsweredLine(string Section, string Line, string? Omission, string Answer);
 
 sealed partial class Conformance : IDisposable
 {
@@ -56,10 +56,10 @@ sealed partial class Conformance : IDisposable
     public void Dispose() => http.Dispose();
 
     /// <summary>Sends all requests of the list. The CRDs of crd.yaml must be there.</summary>
-    public static async Task<List<Exchange>> Run(string kubeconfig, string requests)
+    public static async Task<List<AnsweredLine>> Run(string kubeconfig, string requests)
     {
         using var conformance = new Conformance(kubeconfig);
-        var transcript = new List<Exchange>();
+        var transcript = new List<AnsweredLine>();
         await conformance.Send("", "POST", "/api/v1/nodes {metadata: {name: n1}}"); // pods on no node are collected
         foreach (var line in requests.Split('\n').Select(l => l.Trim()).Where(l => l.Length > 0 && !l.StartsWith("# ")))
             transcript.AddRange(await conformance.Do(line));
@@ -69,12 +69,12 @@ sealed partial class Conformance : IDisposable
     }
 
     /// <summary>What differs, a text for each line; lines that differ on purpose are left out.</summary>
-    public static List<string> Compare(List<Exchange> expected, List<Exchange> actual) =>
+    public static List<string> Compare(List<AnsweredLine> expected, List<AnsweredLine> actual) =>
         [.. expected.Zip(actual).Where(p => p.First.Answer != p.Second.Answer && p.First.Omission is null)
             .Select(p => $"{p.First.Section}: {p.First.Line}\n  expected {p.First.Answer}\n  actual   " +
                 p.Second.Answer)];
 
-    async Task<IEnumerable<Exchange>> Do(string line)
+    async Task<IEnumerable<AnsweredLine>> Do(string line)
     {
         if (line.StartsWith("## ", StringComparison.Ordinal))
         {
@@ -117,9 +117,9 @@ sealed partial class Conformance : IDisposable
         }
     }
 
-    async Task<List<Exchange>> EndSection()
+    async Task<List<AnsweredLine>> EndSection()
     {
-        var seen = new List<Exchange>();
+        var seen = new List<AnsweredLine>();
         if (ns.Length == 0) return seen;
         if (watches.Count > 0) await Silence();
         foreach (var (line, events, stop) in watches)

@@ -7,7 +7,7 @@ namespace OMJobs.Sandbox;
 static class Discovery
 {
     /// <summary>Null where the path is none of these.</summary>
-    public static Response? Answer(Store store, Request request)
+    public static ApiResponse? Answer(Store store, ApiRequest request)
     {
         var path = request.Path.TrimEnd('/');
         if (path is "/healthz" or "/readyz" or "/livez") return new(200, []) { PlainText = "ok" };

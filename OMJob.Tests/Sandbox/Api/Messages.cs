@@ -7,7 +7,7 @@ using System.Text.Json.Nodes;
 namespace OMJobs.Sandbox;
 
 /// <summary>One request. Query values are decoded; a body is JSON.</summary>
-sealed record Request(string Method, string Path)
+sealed record ApiRequest(string Method, string Path)
 {
     public IReadOnlyDictionary<string, string> Query { get; init; } = new Dictionary<string, string>();
     public ReadOnlyMemory<byte> Body { get; init; }
@@ -16,7 +16,7 @@ sealed record Request(string Method, string Path)
     public string User { get; init; } = "admin";
 
     /// <summary>A request for a path that may carry a query.</summary>
-    public static Request To(string method, string target, ReadOnlyMemory<byte> body = default, string? type = null)
+    public static ApiRequest To(string method, string target, ReadOnlyMemory<byte> body = default, string? type = null)
     {
         var (path, query) = target.IndexOf('?', StringComparison.Ordinal) is var at and >= 0
             ? (target[..at], target[(at + 1)..]) : (target, "");
@@ -45,7 +45,7 @@ sealed record Request(string Method, string Path)
 }
 
 /// <summary>One answer. Its objects are those of the store: they are to be read only.</summary>
-sealed record Response(int Code, JsonObject Body)
+sealed record ApiResponse(int Code, JsonObject Body)
 {
     /// <summary>Of a list: what goes into `items`; then Body holds all but them.</summary>
     public IReadOnlyList<JsonObject>? Items { get; init; }
@@ -95,9 +95,9 @@ sealed record Response(int Code, JsonObject Body)
 }
 
 /// <summary>A refusal, thrown by a rule and caught where the request came in.</summary>
-sealed class RefusedException(Response response) : Exception(response.Body.Text("message"))
+sealed class RefusedException(ApiResponse response) : Exception(response.Body.Text("message"))
 {
-    public Response Response => response;
+    public ApiResponse Response => response;
 }
 
 /// <summary>One thing wrong with an object.</summary>

@@ -23,7 +23,8 @@ sealed class ResourceType
     public bool DeleteCollection { get; init; } = true;
     /// <summary>The answer to a DELETE is the object, not a Status.</summary>
     public bool ReturnsDeleted { get; init; }
-    public required Schema Schema { get; init; }
+    /// <summary>Made when first asked for: types.json is made by what this says of the built-in kinds.</summary>
+    public Schema Schema => field ??= Structure is { } own ? Schema.Structural(own) : Schema.Of(Definition!);
     /// <summary>The name of a built-in kind's schema.</summary>
     public string? Definition { get; init; }
     /// <summary>The schema of a custom resource, as it was given.</summary>
@@ -97,7 +98,6 @@ sealed class ResourceType
             if (line.Split(' ') is not [var at, var plural, var kind, var package, var names, var flags])
                 throw new FormatException(line);
             var (group, version) = at.Split('/') is [var g, var v] ? (g, v) : ("", at);
-            var type = package == "-" ? CrdPackage + kind : $"io.k8s.api.{package}.{kind}";
             yield return new()
             {
                 Group = group,
@@ -114,8 +114,7 @@ sealed class ResourceType
                 CreateOnUpdate = flags.Contains('c'),
                 DeleteCollection = !flags.Contains('x'),
                 UnconditionalUpdate = !flags.Contains('v'),
-                Schema = Schema.Of(type),
-                Definition = type,
+                Definition = package == "-" ? CrdPackage + kind : $"io.k8s.api.{package}.{kind}",
                 Fields = [.. EveryField, .. MoreFields.GetValueOrDefault(plural, "").Split(
                     ' ', StringSplitOptions.RemoveEmptyEntries)],
             };
@@ -128,7 +127,6 @@ sealed class ResourceType
         var (spec, names) = (crd["spec"], crd.At("spec", "names"));
         foreach (var version in spec.Items("versions").Where(v => v.IsTrue("served")))
         {
-            var structure = version.At("schema", "openAPIV3Schema") as JsonObject ?? [];
             yield return new()
             {
                 Group = spec.Text("group")!,
@@ -144,8 +142,7 @@ sealed class ResourceType
                 HasGeneration = true,
                 UnconditionalUpdate = false,
                 Columns = version["additionalPrinterColumns"] as JsonArray ?? AgeColumn,
-                Schema = Schema.Structural(structure),
-                Structure = structure,
+                Structure = version.At("schema", "openAPIV3Schema") as JsonObject ?? [],
             };
         }
     }

@@ -8,7 +8,7 @@ namespace OMJobs.Sandbox;
 sealed partial class Store
 {
     /// <summary>Refuses what a service account has no right to.</summary>
-    void Authorize(Request request, Target target)
+    void Authorize(ApiRequest request, Target target)
     {
         if (request.User.Split(':') is not ["system", "serviceaccount", var home, var account]) return;
         var (type, ns, name) = (target.Type, target.Namespace, target.Name);

@@ -1,5 +1,6 @@
-// Schemas: the built-in types (types.json, taken from Kubernetes' own OpenAPI document) and the structural schemas of
-// custom resources. One class prunes, sets defaults, validates, and knows the merge keys of strategic merge patches.
+// Schemas: the built-in types (types.json, which OpenApiTypes makes from Kubernetes' own OpenAPI document) and the
+// structural schemas of custom resources. One class prunes, sets defaults, validates, and knows the merge keys of
+// strategic merge patches.
 
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -44,6 +45,7 @@ sealed class Schema
     /// <summary>The built-in types' own document, for clients that ask for OpenAPI.</summary>
     public static JsonObject Types { get; } = ReadTypes();
 
+    // To make it anew: `dotnet run --project OMJob.Tests/Sandbox -- types --kubeconfig FILE`.
     static JsonObject ReadTypes()
     {
         using var stream = typeof(Schema).Assembly.GetManifestResourceStream("types.json")!;
@@ -350,23 +352,33 @@ sealed class Schema
     }
 }
 
-/// <summary>An amount of a resource, in the one form that Kubernetes writes it.</summary>
-sealed record Quantity(decimal Value, bool Binary)
+/// <summary>
+/// An amount of a resource, in the one form that Kubernetes writes it. The client package's own reading takes 1/2,
+/// writes what is negative wrong, and does not come back from -1e3.
+/// </summary>
+sealed record Quantity(decimal Value, string[] Suffixes)
 {
     static readonly string[] Binaries = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     static readonly string[] Decimals = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    static readonly string[] Exponents = ["e-9", "e-6", "e-3", "", "e3", "e6", "e9", "e12", "e15", "e18"];
 
     public static Quantity? Parse(string text)
     {
         var match = Regex.Match(
-            text, @"^([+-]?[0-9]+\.?[0-9]*|[+-]?\.[0-9]+)([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]+)$");
-        if (!match.Success || match.Groups[1].Length > 25) return null;
-        var number = decimal.Parse(match.Groups[1].Value, null);
-        var suffix = match.Groups[2].Value;
-        if (Array.IndexOf(Binaries, suffix) is var power and > 0)
-            return new(number * (decimal)Math.Pow(1024, power), true);
-        var exponent = Array.IndexOf(Decimals, suffix) is var at and >= 0 ? 3 * (at - 3) : int.Parse(suffix[1..], null);
-        return exponent is < -28 or > 28 ? null : new(Scale(number, exponent), false);
+            text, @"^([+-]?[0-9]+\.?[0-9]*|[+-]?\.[0-9]+)([KMGTPE]i|[numkMGTPE]?|[eE][+-]?[0-9]{1,2})$");
+        if (!match.Success) return null;
+        var (number, suffix) = (match.Groups[1].Value, match.Groups[2].Value);
+        try
+        {
+            if (Array.IndexOf(Binaries, suffix) is var power and > 0) return Of(1L << (10 * power), Binaries);
+            return Array.IndexOf(Decimals, suffix) is var step and >= 0
+                ? Of(Scale(1, 3 * (step - 3)), Decimals) : Of(Scale(1, int.Parse(suffix[1..], null)), Exponents);
+        }
+        catch (OverflowException) { return null; }
+
+        // No amount is more than what 64 bits hold.
+        Quantity Of(decimal unit, string[] suffixes) =>
+            new(Math.Clamp(decimal.Parse(number, null) * unit, -long.MaxValue, long.MaxValue), suffixes);
     }
 
     static decimal Scale(decimal number, int exponent)
@@ -379,7 +391,7 @@ sealed record Quantity(decimal Value, bool Binary)
     public override string ToString()
     {
         if (Value == 0) return "0";
-        if (Binary && Math.Abs(Value) >= 1024 && decimal.IsInteger(Value))
+        if (Suffixes == Binaries && Math.Abs(Value) >= 1024 && decimal.IsInteger(Value))
         {
             var (left, power) = (Value, 0);
             for (; power < 6 && left % 1024 == 0; power++) left /= 1024;
@@ -387,6 +399,6 @@ sealed record Quantity(decimal Value, bool Binary)
         }
         var (number, step) = (Scale(Value, 9), 0);
         for (; step < 9 && number % 1000 == 0; step++) number /= 1000;
-        return $"{Math.Ceiling(number):0}{Decimals[step]}";
+        return $"{Math.Ceiling(number):0}{(Suffixes == Exponents ? Exponents : Decimals)[step]}";
     }
 }

@@ -37,7 +37,7 @@ sealed partial class Store
         (this.time, this.random, this.historyLimit) = (time, random, historyLimit);
         foreach (var type in ResourceType.BuiltIn()) AddType(type);
         foreach (var ns in (string[])["default", "kube-system", "kube-public", "kube-node-lease"])
-            Handle(Request.To("POST", "/api/v1/namespaces",
+            Handle(ApiRequest.To("POST", "/api/v1/namespaces",
                 new JsonObject { ["metadata"] = new JsonObject { ["name"] = ns } }.Bytes()));
         RunControllers();
         Compact();
@@ -78,7 +78,7 @@ sealed partial class Store
     JsonValue Stamp => JsonValue.Create(Json.Time(Now))!;
 
     /// <summary>Answers one request. Never throws for what a client can do wrong.</summary>
-    public Response Handle(Request request)
+    public ApiResponse Handle(ApiRequest request)
     {
         lock (gate)
         {
@@ -207,7 +207,7 @@ sealed partial class Store
         public string Key => Type.Key(Namespace, Name);
     }
 
-    Response Route(Request request)
+    ApiResponse Route(ApiRequest request)
     {
         if (Discovery.Answer(this, request) is { } answer) return answer;
         if (request.Body.Length > MostBytes)
@@ -257,10 +257,10 @@ sealed partial class Store
     }
 
     /// <summary>The answer in the form that was asked for: as it is, as a Table, or metadata only.</summary>
-    Response Shown(Request request, ResourceType type, Response response) =>
+    ApiResponse Shown(ApiRequest request, ResourceType type, ApiResponse response) =>
         !response.Ok || response.Body.Text("kind") == "Status" ? response : Tables.Show(request, type, response, Now);
 
-    Response List(Target target, Request request)
+    ApiResponse List(Target target, ApiRequest request)
     {
         var type = target.Type;
         var selector = Selector.Parse(request.Param("labelSelector"), request.Param("fieldSelector"), type);
@@ -285,7 +285,7 @@ sealed partial class Store
     }
 
     /// <summary>How many to list, at which version (0: now), after which key.</summary>
-    (int Limit, long At, string After) Page(Request request)
+    (int Limit, long At, string After) Page(ApiRequest request)
     {
         var limit = 0;
         if (request.Param("limit") is { Length: > 0 } text && !int.TryParse(text, out limit))
@@ -354,7 +354,7 @@ sealed partial class Store
 
     // ----- watching
 
-    Response Watch(Target target, Request request)
+    ApiResponse Watch(Target target, ApiRequest request)
     {
         var (type, fields) = (target.Type, request.Param("fieldSelector"));
         if (target.Name.Length > 0) fields = $"metadata.name={target.Name}";
@@ -390,7 +390,7 @@ sealed partial class Store
 }
 
 /// <summary>One event of a watch: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR.</summary>
-readonly record struct WatchEvent(string Type, JsonObject Object)
+readonly record struct ServedEvent(string Type, JsonObject Object)
 {
     /// <summary>The line that goes over the wire.</summary>
     public byte[] Line() => Encoding.UTF8.GetBytes(
@@ -412,7 +412,7 @@ sealed class Watcher(
     public bool Ended { get; private set; }
 
     /// <summary>The next event; null where there is none yet.</summary>
-    public WatchEvent? Next()
+    public ServedEvent? Next()
     {
         if (initial.TryDequeue(out var there)) return Event("ADDED", there);
         while (!Ended)
@@ -432,7 +432,7 @@ sealed class Watcher(
         return null;
     }
 
-    WatchEvent? See(Change change)
+    ServedEvent? See(Change change)
     {
         if (change.Type.Qualified != type.Qualified) return null;
         if (ns.Length > 0 && !change.Key.StartsWith(ns + "/", StringComparison.Ordinal)) return null;
@@ -450,7 +450,7 @@ sealed class Watcher(
     }
 
     /// <summary>Tells how far the watch has come, for a client that would go on from there.</summary>
-    public WatchEvent Bookmark()
+    public ServedEvent Bookmark()
     {
         if (!Ended && store.ChangeAt(ref place, seen) is (null, false)) seen = Math.Max(seen, store.Version);
         return Event("BOOKMARK", new JsonObject
@@ -461,5 +461,5 @@ sealed class Watcher(
         });
     }
 
-    WatchEvent Event(string what, JsonObject o) => new(what, Show(o));
+    ServedEvent Event(string what, JsonObject o) => new(what, Show(o));
 }

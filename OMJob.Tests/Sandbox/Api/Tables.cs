@@ -16,7 +16,7 @@ static class Tables
         public string Description { get; init; } = "";
     }
 
-    public static Response Show(Request request, ResourceType type, Response response, DateTimeOffset now)
+    public static ApiResponse Show(ApiRequest request, ResourceType type, ApiResponse response, DateTimeOffset now)
     {
         var accept = request.Accept.Split(',')[0];
         if (accept.Contains("as=Table")) return Table(request, type, response, now);
@@ -34,7 +34,7 @@ static class Tables
         ["metadata"] = o["metadata"]!.DeepClone(),
     };
 
-    static Response Table(Request request, ResourceType type, Response response, DateTimeOffset now)
+    static ApiResponse Table(ApiRequest request, ResourceType type, ApiResponse response, DateTimeOffset now)
     {
         var columns = Columns(type);
         var objects = response.Items ?? [response.Body];

@@ -12,7 +12,7 @@ sealed partial class Store
 
     const string Accepted = "the body of the request was in an unknown format - accepted media types include: ";
 
-    static JsonNode? ReadBody(Request request, string kind)
+    static JsonNode? ReadBody(ApiRequest request, string kind)
     {
         var body = request.Body.Span;
         if (request.ContentType == "application/vnd.kubernetes.protobuf" && Protobuf.Decode(body) is { } decoded)
@@ -44,7 +44,7 @@ sealed partial class Store
     }
 
     /// <summary>The object of a POST or PUT in canonical form, with apiVersion, kind, namespace.</summary>
-    (JsonObject Object, string? Warning) Decode(Target target, Request request)
+    (JsonObject Object, string? Warning) Decode(Target target, ApiRequest request)
     {
         var type = target.Type;
         if (ReadBody(request, type.Kind) is not JsonObject o)
@@ -66,7 +66,7 @@ sealed partial class Store
         return (o, warning);
     }
 
-    void CheckKind(ResourceType type, JsonObject o, Request request)
+    void CheckKind(ResourceType type, JsonObject o, ApiRequest request)
     {
         var (at, kind) = (o.Text("apiVersion") ?? "", o.Text("kind") ?? "");
         if (!type.IsCustom)
@@ -134,14 +134,14 @@ sealed partial class Store
 
     // ----- create
 
-    Response Create(Target target, Request request)
+    ApiResponse Create(Target target, ApiRequest request)
     {
         var dry = DryRun(request.Param("dryRun"), "CreateOptions");
         var (o, warning) = Decode(target, request);
         return Insert(target.Type, target.Namespace, o, dry) with { Warning = warning };
     }
 
-    Response Insert(ResourceType type, string ns, JsonObject o, bool dry = false)
+    ApiResponse Insert(ResourceType type, string ns, JsonObject o, bool dry = false)
     {
         var meta = o.Child("metadata");
         if (meta.Text("resourceVersion") is { Length: > 0 })
@@ -212,7 +212,7 @@ sealed partial class Store
 
     // ----- update
 
-    Response Put(Target target, Request request)
+    ApiResponse Put(Target target, ApiRequest request)
     {
         var (type, name) = (target.Type, target.Name);
         var dry = DryRun(request.Param("dryRun"), "UpdateOptions");
@@ -242,7 +242,7 @@ sealed partial class Store
     static RefusedException OtherName(string given, string name) => Refuse.BadRequest(
         $"the name of the object ({given}) does not match the name on the URL ({name})");
 
-    Response PatchOne(Target target, Request request)
+    ApiResponse PatchOne(Target target, ApiRequest request)
     {
         var (type, name) = (target.Type, target.Name);
         var dry = DryRun(request.Param("dryRun"), "PatchOptions");
@@ -282,7 +282,7 @@ sealed partial class Store
         }
     }
 
-    static JsonObject ApplyPatch(ResourceType type, JsonObject current, Request request)
+    static JsonObject ApplyPatch(ResourceType type, JsonObject current, ApiRequest request)
     {
         JsonNode? patch;
         try { patch = Json.Parse(request.Body.Span); }
@@ -307,7 +307,7 @@ sealed partial class Store
     }
 
     /// <summary>Puts the next state in the place of the current one, as far as the rules allow it.</summary>
-    Response Replace(Target target, JsonObject current, JsonObject next, bool dry)
+    ApiResponse Replace(Target target, JsonObject current, JsonObject next, bool dry)
     {
         var (type, name, key) = (target.Type, target.Name, target.Key);
         var (old, meta) = (current["metadata"]!, next.Child("metadata"));
@@ -386,7 +386,7 @@ sealed partial class Store
         public bool Accepted { get; init; }
     }
 
-    static DeleteOptions ReadDeleteOptions(Request request)
+    static DeleteOptions ReadDeleteOptions(ApiRequest request)
     {
         var body = request.Body.IsEmpty ? null : ReadBody(request, "DeleteOptions") as JsonObject;
         string? Value(string name) => body is null ? request.Query.GetValueOrDefault(name) : body.Text(name);
@@ -413,7 +413,7 @@ sealed partial class Store
         };
     }
 
-    Response DeleteOne(Target target, Request request)
+    ApiResponse DeleteOne(Target target, ApiRequest request)
     {
         var options = ReadDeleteOptions(request);
         var current = Get(target.Type, target.Namespace, target.Name);
@@ -423,7 +423,7 @@ sealed partial class Store
         return Deleted(target, result, gone, options);
     }
 
-    static Response Deleted(Target target, JsonObject result, bool gone, DeleteOptions options)
+    static ApiResponse Deleted(Target target, JsonObject result, bool gone, DeleteOptions options)
     {
         if (!gone) return new(options.Accepted ? 202 : 200, result);
         if (target.Type.ReturnsDeleted) return new(200, result);
@@ -434,7 +434,7 @@ sealed partial class Store
         return new(200, status);
     }
 
-    Response DeleteAll(Target target, Request request)
+    ApiResponse DeleteAll(Target target, ApiRequest request)
     {
         var options = ReadDeleteOptions(request);
         var list = List(target, request);
@@ -564,7 +564,7 @@ sealed partial class Store
 
     // ----- subresources
 
-    Response Subresource(Target target, Request request)
+    ApiResponse Subresource(Target target, ApiRequest request)
     {
         var (type, sub) = (target.Type, target.Subresource);
         if (sub == "status" && type.HasStatus)
@@ -590,7 +590,7 @@ sealed partial class Store
         };
     }
 
-    static Response Created()
+    static ApiResponse Created()
     {
         var status = Refuse.Status("Success");
         status["code"] = 201L;
@@ -598,7 +598,7 @@ sealed partial class Store
     }
 
     /// <summary>Scheduling: somebody says on which node the pod runs.</summary>
-    Response Bind(Target target, Request request)
+    ApiResponse Bind(Target target, ApiRequest request)
     {
         var body = ReadBody(request, "Binding");
         if (body.Text("metadata", "name") != target.Name)
@@ -631,7 +631,7 @@ sealed partial class Store
         return Created();
     }
 
-    Response Evict(Target target, Request request)
+    ApiResponse Evict(Target target, ApiRequest request)
     {
         var body = ReadBody(request, "Eviction");
         if (body.Text("metadata", "name") != target.Name)
@@ -645,7 +645,7 @@ sealed partial class Store
         return Created();
     }
 
-    Response IssueToken(Target target, Request request)
+    ApiResponse IssueToken(Target target, ApiRequest request)
     {
         var body = ReadBody(request, "TokenRequest");
         Get(target.Type, target.Namespace, target.Name);

@@ -110,7 +110,7 @@ sealed class TryIt(TextWriter output)
         };
         var root = new RootCommand("Runs the OMJob operator without a cluster. All state is in memory and goes with it.")
         {
-            file, keep, binary, Bench.Command(),
+            file, keep, binary, Bench.Command(), OpenApiTypes.Command(),
         };
         root.SetAction(async parsed =>
         {

@@ -12,7 +12,7 @@ namespace OMJobs.Mutation;
 /// mutants, and what carries the member's name picks one of them at run time. So it is compiled once, and a mutant of
 /// any form is possible; one that does not compile is none.
 /// </summary>
-sealed class Schema
+sealed class MutantSchema
 {
     /// <summary>Which mutant runs; 0: none.</summary>
     const string Switch = "namespace OMJobs; static class Mutation { public static int Active; }";
@@ -28,7 +28,7 @@ sealed class Schema
     /// <param name="file">Which of them has the class that is to be changed.</param>
     /// <param name="build">Where what the build generates is: global usings and the assembly's attributes.</param>
     /// <param name="output">Where the assemblies are that it refers to.</param>
-    public Schema(string root, string file, string build, string output)
+    public MutantSchema(string root, string file, string build, string output)
     {
         var path = Path.Combine(root, file);
         source = Parse(path);
