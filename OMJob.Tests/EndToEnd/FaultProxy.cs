@@ -11,10 +11,8 @@ namespace OMJobs.Tests.EndToEnd;
 
 using OMJobs.Sandbox;
 
-/// <summary>
-/// Called for each request before it is forwarded. What it returns is the answer: that of `forward` (called, changed or
-/// ignored), one of its own, or null to cut the connection without one.
-/// </summary>
+/// <summary>Called for each request before it is forwarded. What it returns is the answer: that of `forward` (called,
+/// changed or ignored), one of its own, or null to cut the connection without one.</summary>
 delegate Task<HttpResponseMessage?> Fault(HttpRequestMessage request, Func<Task<HttpResponseMessage>> forward);
 
 sealed class FaultProxy : IDisposable

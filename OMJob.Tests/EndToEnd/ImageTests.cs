@@ -73,10 +73,8 @@ public sealed class Image : IAsyncLifetime
         return new(Script, "/kubeconfig", variables);
     }
 
-    /// <summary>
-    /// The operator in the image as that user in a pod: all that it knows of the cluster is what the kubelet mounts for
-    /// its service account, and the address in two variables.
-    /// </summary>
+    /// <summary>The operator in the image as that user in a pod: all that it knows of the cluster is what the kubelet
+    /// mounts for its service account, and the address in two variables.</summary>
     internal OperatorProcess RunInPod(Uri server, string authorities, string token, int user, string ns)
     {
         var account = directory.CreateSubdirectory($"account-of-{user}");

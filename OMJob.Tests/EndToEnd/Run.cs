@@ -97,10 +97,8 @@ sealed class Run
             $"The exit pod was created while the main pod was {main["status"]!.ToJsonString()}");
     }
 
-    /// <summary>
-    /// The main pod's object was there as long as an exit handler could want to read it. Who deletes it waits for one
-    /// attempt, and not even for that once the deletion is overdue.
-    /// </summary>
+    /// <summary>The main pod's object was there as long as an exit handler could want to read it. Who deletes it waits
+    /// for one attempt, and not even for that once the deletion is overdue.</summary>
     void CheckMainStayed()
     {
         if (Exits.Count == 0 || Mains.Count == 0) return;

@@ -40,10 +40,8 @@ sealed class TcpProxy : IDisposable
     /// <summary>New connections are half-open from their start: accepted, and never answered.</summary>
     public bool Stalls { get; set; }
 
-    /// <summary>
-    /// So many bytes in this direction after the cut that was asked for before, or from now on, the connection that
-    /// carries them ends, by RST or FIN.
-    /// </summary>
+    /// <summary>So many bytes in this direction after the cut that was asked for before, or from now on, the connection
+    /// that carries them ends, by RST or FIN.</summary>
     public void CutAfter(Direction direction, long bytes, bool reset)
     {
         lock (gate) cuts.AddLast((direction, bytes, reset));

@@ -54,9 +54,8 @@ public class TestCluster : IAsyncLifetime
 
     internal Task<TestNamespace> NewNamespace() => TestNamespace.Create(this, NewName());
 
-    /// <summary>
-    /// A kubeconfig of the operator's service account or of who has that token, for the API server itself or a proxy.
-    /// </summary>
+    /// <summary>A kubeconfig of the operator's service account or of who has that token, for the API server itself or a
+    /// proxy.</summary>
     internal string Kubeconfig(string? server = null, string? ofAnother = null)
     {
         var cluster = new JsonObject { ["server"] = server ?? Api.Server.ToString() };
@@ -84,10 +83,8 @@ public class TestCluster : IAsyncLifetime
         return file;
     }
 
-    /// <summary>
-    /// Whether the API server can be stopped and started: the sandbox's, or one for which there are shell commands in
-    /// OMJOB_TEST_APISERVER_STOP and OMJOB_TEST_APISERVER_START.
-    /// </summary>
+    /// <summary>Whether the API server can be stopped and started: the sandbox's, or one for which there are shell
+    /// commands in OMJOB_TEST_APISERVER_STOP and OMJOB_TEST_APISERVER_START.</summary>
     internal bool CanStop => sandbox is not null || (StopCommand is not null && StartCommand is not null);
 
     internal Task StopApiServer() => sandbox?.Server.Stop() ?? Shell(StopCommand!);

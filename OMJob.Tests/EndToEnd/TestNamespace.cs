@@ -266,10 +266,8 @@ sealed class TestNamespace : IAsyncDisposable
     public Task Message(JobBuilder builder, string words) =>
         Job(builder, $"says {words}", j => j.Text("status", "message")?.Contains(words) == true);
 
-    /// <summary>
-    /// Waits for the end of an OMJob and holds the run to everything that every run must keep. An OMJob that is deleted
-    /// has ended when it is gone.
-    /// </summary>
+    /// <summary>Waits for the end of an OMJob and holds the run to everything that every run must keep. An OMJob that
+    /// is deleted has ended when it is gone.</summary>
     public async Task<Run> Ends(JobBuilder builder, string phase, int mains = 1, int attempts = 1, bool adopted = false,
         int seconds = 60)
     {

@@ -32,10 +32,8 @@ static class Moment
         : (at - Now).TotalSeconds.ToString("+0.###;-0.###;+0", CultureInfo.InvariantCulture);
 }
 
-/// <summary>
-/// An OMJob `run` in namespace `data`, with an exit handler, seen live just now unless it says
-/// otherwise.
-/// </summary>
+/// <summary>An OMJob `run` in namespace `data`, with an exit handler, seen live just now unless it says
+/// otherwise.</summary>
 sealed class AnOMJob
 {
     readonly JsonObject metadata = new()
@@ -272,10 +270,8 @@ sealed class APod
     public APod Disrupted(string reason, string of = "True") =>
         Condition(new() { ["type"] = "DisruptionTarget", ["status"] = of, ["reason"] = reason });
 
-    /// <summary>
-    /// Asked to go at <paramref name="requested"/>, to be gone <paramref name="grace"/> seconds
-    /// later.
-    /// </summary>
+    /// <summary>Asked to go at <paramref name="requested"/>, to be gone <paramref name="grace"/> seconds
+    /// later.</summary>
     public APod Deleted(double requested, int grace = 30)
     {
         metadata["deletionTimestamp"] = Moment.Stamp(requested + grace);
@@ -376,10 +372,8 @@ sealed class ACron
     ACron Do(Action change) { change(); return this; }
 }
 
-/// <summary>
-/// A decision as one line: the act, its pod and reason, what it changes in status, its event, its
-/// wake.
-/// </summary>
+/// <summary>A decision as one line: the act, its pod and reason, what it changes in status, its event, its
+/// wake.</summary>
 static class Saying
 {
     public static string Say(this Decision decision, Job? job)

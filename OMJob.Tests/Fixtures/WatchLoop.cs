@@ -10,10 +10,8 @@ namespace OMJobs.Tests;
 
 public sealed partial class WatchTests
 {
-    /// <summary>
-    /// Runs an operator from the first wait on. The scripts are for one resource; the other one is empty and silent.
-    /// What comes after a script's end is the empty list of version 10 and a watch that says nothing.
-    /// </summary>
+    /// <summary>Runs an operator from the first wait on. The scripts are for one resource; the other one is empty and
+    /// silent. What comes after a script's end is the empty list of version 10 and a watch that says nothing.</summary>
     internal sealed class Loop(bool sockets = false) : IAsyncDisposable
     {
         readonly CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(WatchTests.Stop);

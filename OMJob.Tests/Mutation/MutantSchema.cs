@@ -7,11 +7,9 @@ using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace OMJobs.Mutation;
 
-/// <summary>
-/// The operator with all mutants of one class in it: each member stands there as it is and once more for each of its
-/// mutants, and what carries the member's name picks one of them at run time. So it is compiled once, and a mutant of
-/// any form is possible; one that does not compile is none.
-/// </summary>
+/// <summary>The operator with all mutants of one class in it: each member stands there as it is and once more for each
+/// of its mutants, and what carries the member's name picks one of them at run time. So it is compiled once, and a
+/// mutant of any form is possible; one that does not compile is none.</summary>
 sealed class MutantSchema
 {
     /// <summary>Which mutant runs; 0: none.</summary>

@@ -119,10 +119,8 @@ sealed class Nodes(World world)
         gone.SidecarRuns = false;
     }
 
-    /// <summary>
-    /// The API server has forgotten what came after its backup. A pod that it does not know is stopped; of those that
-    /// it knows the kubelets report again how they are.
-    /// </summary>
+    /// <summary>The API server has forgotten what came after its backup. A pod that it does not know is stopped; of
+    /// those that it knows the kubelets report again how they are.</summary>
     public void Restore(IEnumerable<JsonObject> known)
     {
         var there = known.ToDictionary(pod => pod.Uid());

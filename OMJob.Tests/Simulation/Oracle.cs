@@ -174,10 +174,8 @@ sealed class Oracle(World world)
     /// <summary>Over by its own word or by a clock, at any time until now.</summary>
     bool IsOver(PodRecord pod) => pod.Gone || pod.Ends.Count > 0 || MayBeLost(pod) || MayBeSilent(pod);
 
-    /// <summary>
-    /// Its kubelet may never tell how main ended. From first sight on, and the operator's clock may have been put forward
-    /// since by as much as an answer was late.
-    /// </summary>
+    /// <summary>Its kubelet may never tell how main ended. From first sight on, and the operator's clock may have been
+    /// put forward since by as much as an answer was late.</summary>
     bool MayBeSilent(PodRecord pod) => latest + Slack >= pod.PhaseOver + world.Clocks.LostPodSlack
         + TimeSpan.FromSeconds(pod.Last.Long("spec", "terminationGracePeriodSeconds") ?? 30);
 
@@ -186,11 +184,9 @@ sealed class Oracle(World world)
 
     bool MayBeLost(PodRecord pod) => AtMost > pod.LostAfter;
 
-    /// <summary>
-    /// Whether a process may take this for the pod's end, by what its container did: never another code than its own,
-    /// nor success of one that was stopped, unless its node's clock says otherwise and nothing the process saw does.
-    /// None, where it ended of itself, only with a reason to doubt that.
-    /// </summary>
+    /// <summary>Whether a process may take this for the pod's end, by what its container did: never another code than
+    /// its own, nor success of one that was stopped, unless its node's clock says otherwise and nothing the process saw
+    /// does. None, where it ended of itself, only with a reason to doubt that.</summary>
     bool MayTell(PodRecord pod, long? code)
     {
         var (stopped, end) = (pod.Hosted.Stopped, pod.Hosted.Terminated?.Code);
@@ -200,10 +196,8 @@ sealed class Oracle(World world)
         return code == end && (code != 0 || !stopped || (pod.Ends.Contains(0) && !SawStopping(pod)));
     }
 
-    /// <summary>
-    /// The process whose request is served had seen it run while it was being deleted, which it need not remember where
-    /// its OMJob had ended by then.
-    /// </summary>
+    /// <summary>The process whose request is served had seen it run while it was being deleted, which it need not
+    /// remember where its OMJob had ended by then.</summary>
     bool SawStopping(PodRecord pod) => !pod.Forgotten && world.Serving is { By: { } writer } request
         && writer.Stopping.GetValueOrDefault(pod.Uid, int.MaxValue) < request.Number;
 
@@ -214,10 +208,8 @@ sealed class Oracle(World world)
         return uid is null ? null : jobs.GetValueOrDefault(uid);
     }
 
-    /// <summary>
-    /// Another operator's doing at that time (World.Ticks), that who creates a pod need not know: a look at the OMJob may be
-    /// ten seconds old (D1).
-    /// </summary>
+    /// <summary>Another operator's doing at that time (World.Ticks), that who creates a pod need not know: a look at
+    /// the OMJob may be ten seconds old (D1).</summary>
     bool MayBeUnknown(long? since) =>
         world.Processes > 1 && since is not null && TimeSpan.FromTicks(world.Ticks - since.Value) < Slack;
 

@@ -8,10 +8,8 @@ namespace OMJobs.Tests.Simulation;
 
 using OMJobs.Sandbox;
 
-/// <summary>
-/// What a schedule must keep, judged from the API server's history: no time runs twice or early, what was decided stays
-/// decided, and once nothing goes wrong each time has its OMJob or a status that tells why not.
-/// </summary>
+/// <summary>What a schedule must keep, judged from the API server's history: no time runs twice or early, what was
+/// decided stays decided, and once nothing goes wrong each time has its OMJob or a status that tells why not.</summary>
 sealed class ScheduleOracle(World world)
 {
     readonly HashSet<long> ran = [];

@@ -23,9 +23,8 @@ sealed partial class World
             window.Until = Math.Min(window.Until, Ticks);
     }
 
-    /// <summary>
-    /// From now on admission makes main or exit pods invalid. Whoever tries once a minute does not see shorter pauses.
-    /// </summary>
+    /// <summary>From now on admission makes main or exit pods invalid. Whoever tries once a minute does not see shorter
+    /// pauses.</summary>
     void SpoilPods(bool exit, double seconds)
     {
         var from = spoiled.Where(w => w.Exit == exit && w.Until >= Ticks - In(60)).Select(w => w.From).Append(Ticks).Min();
@@ -286,10 +285,8 @@ sealed partial class World
         }
     }
 
-    /// <summary>
-    /// So many writes have never been, and thousands of others' that all watches have been told of: by the versions alone
-    /// nobody could tell where fewer come back. Watches stay open and silent, or are cut.
-    /// </summary>
+    /// <summary>So many writes have never been, and thousands of others' that all watches have been told of: by the
+    /// versions alone nobody could tell where fewer come back. Watches stay open and silent, or are cut.</summary>
     void Restore(long writes, bool cut)
     {
         const int others = 3333 * Lines;

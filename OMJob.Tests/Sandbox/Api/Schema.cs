@@ -254,10 +254,9 @@ sealed class Schema
         "preserveUnknownFields", "nullable", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems",
     ];
 
-    /// <summary>
-    /// Brings an object into the form that decoding it into its Go type and encoding it again would give: unknown
-    /// fields, nulls and empty optional values go, quantities and times become canonical. Throws FormatException.
-    /// </summary>
+    /// <summary>Brings an object into the form that decoding it into its Go type and encoding it again would give:
+    /// unknown fields, nulls and empty optional values go, quantities and times become canonical. Throws
+    /// FormatException.</summary>
     public JsonNode? Canonical(JsonNode? node, FieldPath path, List<string> dropped)
     {
         if (name?.EndsWith(".Quantity", StringComparison.Ordinal) is true) return CanonicalQuantity(node, path);
@@ -352,10 +351,8 @@ sealed class Schema
     }
 }
 
-/// <summary>
-/// An amount of a resource, in the one form that Kubernetes writes it. The client package's own reading takes 1/2,
-/// writes what is negative wrong, and does not come back from -1e3.
-/// </summary>
+/// <summary>An amount of a resource, in the one form that Kubernetes writes it. The client package's own reading takes
+/// 1/2, writes what is negative wrong, and does not come back from -1e3.</summary>
 sealed record Quantity(decimal Value, string[] Suffixes)
 {
     static readonly string[] Binaries = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];

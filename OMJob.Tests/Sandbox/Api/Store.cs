@@ -43,10 +43,8 @@ sealed partial class Store
         Compact();
     }
 
-    /// <summary>
-    /// A store that begins with what another one holds, but for its history: making a template once and copying it is
-    /// much faster than filling a store each time. Objects are shared, for they never change.
-    /// </summary>
+    /// <summary>A store that begins with what another one holds, but for its history: making a template once and
+    /// copying it is much faster than filling a store each time. Objects are shared, for they never change.</summary>
     public Store(Store template, TimeProvider time, Random random, int historyLimit = 10_000)
     {
         (this.time, this.random, this.historyLimit) = (time, random, historyLimit);
@@ -110,10 +108,9 @@ sealed partial class Store
         }
     }
 
-    /// <summary>
-    /// etcd is restored from a backup made at that version, which history must still reach: what came later has never
-    /// been. No watch is told; each is silent until the versions have come past the last one that it has seen.
-    /// </summary>
+    /// <summary>etcd is restored from a backup made at that version, which history must still reach: what came later
+    /// has never been. No watch is told; each is silent until the versions have come past the last one that it has
+    /// seen.</summary>
     public void Rewind(long to)
     {
         lock (gate)

@@ -461,10 +461,8 @@ sealed partial class Store
                 $"match the ResourceVersion in record ({at}). The object might have been modified");
     }
 
-    /// <summary>
-    /// A deletion: at once, or by a grace period (pods), or when the last finalizer goes. Returns the object as it is
-    /// then, and whether it is gone.
-    /// </summary>
+    /// <summary>A deletion: at once, or by a grace period (pods), or when the last finalizer goes. Returns the object
+    /// as it is then, and whether it is gone.</summary>
     (JsonObject Result, bool Gone) Delete(ResourceType type, string key, JsonObject current, DeleteOptions options)
     {
         CheckPreconditions(type, current, options);
@@ -488,9 +486,8 @@ sealed partial class Store
         return (current, gone);
     }
 
-    /// <summary>
-    /// Sets or shortens a pod's grace period: true. False where it is over, null where it goes on as it is.
-    /// </summary>
+    /// <summary>Sets or shortens a pod's grace period: true. False where it is over, null where it goes on as it
+    /// is.</summary>
     bool? SetGrace(JsonObject pod, JsonObject meta, long? asked)
     {
         if (meta["deletionTimestamp"] is not null)

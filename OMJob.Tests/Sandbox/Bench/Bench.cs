@@ -436,10 +436,8 @@ sealed class Bench : IDisposable
     }
 }
 
-/// <summary>
-/// The operator's requests by verb and resource: seen by the sandbox, or from an audit log; else by method and code,
-/// from its own metrics.
-/// </summary>
+/// <summary>The operator's requests by verb and resource: seen by the sandbox, or from an audit log; else by method and
+/// code, from its own metrics.</summary>
 sealed class RequestCount
 {
     const string Agent = "omjob-operator";

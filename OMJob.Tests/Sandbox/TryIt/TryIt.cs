@@ -17,10 +17,8 @@ static class Repository
 
     public static string File(string path) => Path.Combine(Root, path);
 
-    /// <summary>
-    /// The operator that was built along: in its own output folder, because beside a program that uses ASP.NET Core
-    /// the build leaves out the libraries that the two share.
-    /// </summary>
+    /// <summary>The operator that was built along: in its own output folder, because beside a program that uses ASP.NET
+    /// Core the build leaves out the libraries that the two share.</summary>
     public static string Operator
     {
         get
