@@ -8,7 +8,7 @@ namespace OMJobs.Tests.Simulation;
 using OMJobs.Sandbox;
 
 /// <summary>How a pod's life ends if nobody interferes.</summary>
-enum Ending
+enum LifeEnd
 {
     Exit, Evicted, RefusedByKubelet, NeverScheduled, NeverPulled, PhaseFirst, PhaseOnly, Sidecar, NodeShutdown,
 }
@@ -16,7 +16,7 @@ enum Ending
 /// <summary>What becomes of a pod; times in seconds, each from the one before.</summary>
 sealed record Life
 {
-    public Ending Ending { get; init; }
+    public LifeEnd LifeEnd { get; init; }
     public double Schedule { get; init; }
     public double Start { get; init; } = 1;
     public double Run { get; init; } = 2;
@@ -33,7 +33,7 @@ sealed record Life
 
     public static Life Random(Random random) => new()
     {
-        Ending = random.Next(3) > 0 ? Ending.Exit : (Ending)random.Next(9),
+        LifeEnd = random.Next(3) > 0 ? LifeEnd.Exit : (LifeEnd)random.Next(9),
         Schedule = random.Next(3) * random.NextDouble() * 5,
         Start = random.NextDouble() * 3,
         Run = random.NextDouble() * (random.Next(4) == 0 ? 40 : 4),
@@ -145,7 +145,7 @@ sealed class Nodes(World world)
         var life = pod.Life;
         if (pod.Lost) return null;
         if (!pod.Scheduled)
-            return pod.Deleting || life.Ending == Ending.NeverScheduled ? null : pod.Since + In(life.Schedule);
+            return pod.Deleting || life.LifeEnd == LifeEnd.NeverScheduled ? null : pod.Since + In(life.Schedule);
         var next = Next(pod);
         return next is null || pod.Report < next ? pod.Report : next;
     }
@@ -158,7 +158,7 @@ sealed class Nodes(World world)
             return !pod.Running && !pod.SidecarRuns ? pod.Grace > 0 && pod.Report is null ? pod.Since : null
                 : pod.Signalled is { } at ? at + In(Math.Min(life.Stop, pod.Patience)) : pod.Since;
         if (pod.Waiting)
-            return pod.Failure is not null || life.Ending == Ending.NeverPulled ? null : pod.Since + In(life.Start);
+            return pod.Failure is not null || life.LifeEnd == LifeEnd.NeverPulled ? null : pod.Since + In(life.Start);
         if (pod.Running)
         {
             var end = pod.Since + In(life.Run);
@@ -202,33 +202,33 @@ sealed class Nodes(World world)
     void Start(Hosted pod)
     {
         pod.Since = world.Ticks;
-        if (pod.Life.Ending == Ending.RefusedByKubelet) pod.Failure = ("OutOfcpu", "Node didn't have enough resource");
+        if (pod.Life.LifeEnd == LifeEnd.RefusedByKubelet) pod.Failure = ("OutOfcpu", "Node didn't have enough resource");
         else
         {
             (pod.Running, pod.Started) = (true, Clock(pod));
-            pod.SidecarRuns = pod.Life.Ending == Ending.Sidecar;
+            pod.SidecarRuns = pod.Life.LifeEnd == LifeEnd.Sidecar;
         }
         Tell(pod);
     }
 
     void Finish(Hosted pod)
     {
-        var (life, early) = (pod.Life, pod.Life.Ending is Ending.PhaseFirst or Ending.PhaseOnly);
+        var (life, early) = (pod.Life, pod.Life.LifeEnd is LifeEnd.PhaseFirst or LifeEnd.PhaseOnly);
         if (early && !pod.PhaseSaid)
         {
             // Old kubelets: the phase says that the pod has failed, the container runs for a few seconds more.
             (pod.PhaseSaid, pod.Failure, pod.Since) = (true, ("Evicted", "The node was low on memory"), world.Ticks);
             Say(pod);
-            pod.Lost = life.Ending == Ending.PhaseOnly;
+            pod.Lost = life.LifeEnd == LifeEnd.PhaseOnly;
             return;
         }
         if (early) Terminate(pod, 137, "Error", stopped: true);
-        else if (life.Ending == Ending.Evicted)
+        else if (life.LifeEnd == LifeEnd.Evicted)
         {
             pod.Failure = ("Evicted", "The node was low on resource: memory");
             Terminate(pod, life.StopCode, "Error", stopped: true);
         }
-        else if (life.Ending == Ending.NodeShutdown)
+        else if (life.LifeEnd == LifeEnd.NodeShutdown)
         {
             pod.Failure = ("Terminated", "Pod was terminated in response to imminent node shutdown.");
             Terminate(pod, life.StopCode, life.StopCode == 0 ? "Completed" : "Error", stopped: true);
@@ -288,10 +288,10 @@ sealed class Nodes(World world)
         }
         else main["waiting"] = new JsonObject
         {
-            ["reason"] = pod.Life.Ending == Ending.NeverPulled ? "ImagePullBackOff" : "ContainerCreating",
+            ["reason"] = pod.Life.LifeEnd == LifeEnd.NeverPulled ? "ImagePullBackOff" : "ContainerCreating",
         };
         var containers = new JsonArray(new JsonObject { ["name"] = "main", ["state"] = main });
-        if (pod.Life.Ending == Ending.Sidecar && !pod.Waiting)
+        if (pod.Life.LifeEnd == LifeEnd.Sidecar && !pod.Waiting)
             containers.Insert(0, new JsonObject
             {
                 ["name"] = "sidecar",
