@@ -117,14 +117,15 @@ sealed partial class Operator
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
-        async Task ReleaseOne(CachedObject o)
+        async Task ReleaseOne(CachedObject? o)
         {
-            if (o is Pod pod) Count(await ReleasePod(pod, stop));
-            for (var job = o as Job; job is { HasFinalizer: true };)
+            while (o is Job { HasFinalizer: true } or Pod { HasFinalizer: true })
             {
-                var reply = await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
-                job = reply.Outcome == Outcome.Conflict ? (await ReadJob(job.Key, stop)).Job : null;
-                if (job is null) Count(reply);
+                var reply = o is not Job job ? await ReleasePod((Pod)o, stop)
+                    : await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
+                if (reply.Outcome == Outcome.Conflict) reply = await cluster.Get(o.Key, stop);
+                o = reply.Found;
+                if (o is null) Count(reply);
             }
         }
 
@@ -554,8 +555,7 @@ sealed partial class Operator
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
                 await cluster.Get(written.Key, turn.Stop);
-                var failures = cache.Remember(turn.Key, p => p with { Failures = p.Failures + 1 }).Failures;
-                turn.Requeue(failures == 1 ? default : backoff.Pause(failures - 1, null));
+                Again(turn);
                 break;
             default: Retry(turn, written as Job, reply); break;
         }
@@ -573,8 +573,16 @@ sealed partial class Operator
             cluster.Remove(pod, reply); // W8: no watch would
             turn.Requeue();
         }
-        else Retry(turn, job, reply); // a Conflict is another UID by that name: the watch tells
+        else if (reply.Outcome != Outcome.Conflict) Retry(turn, job, reply);
+        else if (await ReadPod(turn, job, pod.Name) is not null) Again(turn);
         return answer is { LostLabels: true };
+    }
+
+    /// <summary>After a conflict: at once the first time.</summary>
+    void Again(Turn turn)
+    {
+        var failures = cache.Remember(turn.Key, p => p with { Failures = p.Failures + 1 }).Failures;
+        turn.Requeue(failures == 1 ? default : backoff.Pause(failures - 1, null));
     }
 
     /// <summary>Tries again after a failure. Job: its spec, if it is kept, has what is not to be said.</summary>

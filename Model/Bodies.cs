@@ -18,9 +18,10 @@ static class Bodies
         Metadata(job.Uid, job.ResourceVersion,
             new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
-    /// <summary>Needs no resourceVersion: it takes what is ours out of the list, and the UID guards the pod.</summary>
-    public static byte[] DropFinalizer(Pod pod) =>
-        Metadata(pod.Uid, null, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
+    /// <summary>F1: API servers before 1.23 add what is to be taken out of a list that is not there: so not where the pod
+    /// has changed.</summary>
+    public static byte[] DropFinalizer(Pod pod) => Metadata(
+        pod.Uid, pod.ResourceVersion, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
 
     public static byte[] Status(Job job, JobStatus status, DateTimeOffset now) => new JsonObject
     {

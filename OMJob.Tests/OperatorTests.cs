@@ -538,6 +538,29 @@ public sealed class OperatorTests
     }
 
     [Fact]
+    public void F1_a_finalizer_that_somebody_has_taken_off_a_moment_before_is_not_put_back()
+    {
+        const string pod = "/api/v1/namespaces/data/pods/run-main";
+        var stage = new Stage();
+        stage.Fault = request =>
+        {
+            if (request.MediaType == MediaTypes.StrategicMerge)
+                Assert.True(stage.Ask("PATCH", pod, Json.Object("""{"metadata":{"finalizers":null}}""")).Ok);
+            return null;
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", 0);
+        stage.Run(1);
+        stage.Say("run-exit", 0);
+        stage.Run(1);
+        Assert.Equal("Succeeded", stage.Phase);
+        Assert.Contains(stage.Sent, s => s.Request.MediaType == MediaTypes.StrategicMerge);
+        Assert.Null(stage.Pod("run-main")!["metadata"]!["finalizers"]);
+        Assert.Null(stage.Job!["metadata"]!["finalizers"]);
+    }
+
+    [Fact]
     public void D6_a_late_main_pod_of_a_gone_OMJob_gives_its_name_free_though_no_watch_tells_of_it()
     {
         var stage = new Stage();

@@ -121,7 +121,12 @@ static class Patch
         {
             if (field.StartsWith(Delete, StringComparison.Ordinal))
             {
-                if (result[field[Delete.Length..]] is not JsonArray from) continue;
+                // API servers before 1.23 add what is to be taken out of a list that is not there (kubernetes#105146).
+                if (result[field[Delete.Length..]] is not JsonArray { Count: > 0 } from)
+                {
+                    result[field[Delete.Length..]] = value!.DeepClone();
+                    continue;
+                }
                 foreach (var gone in (JsonArray)value!)
                     foreach (var item in from.Where(i => Json.Same(i, gone)).ToArray()) from.Remove(item);
             }
