@@ -554,7 +554,8 @@ sealed partial class Operator
                 return true;
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
-                await cluster.Get(written.Key, turn.Stop);
+                if (cache.Get(written.Key)?.ResourceVersion == written.ResourceVersion) // a watch may have told by now
+                    await cluster.Get(written.Key, turn.Stop);
                 Again(turn);
                 break;
             default: Retry(turn, written as Job, reply); break;
