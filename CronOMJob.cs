@@ -322,6 +322,7 @@ static class Runs
             ["labels"] = labels,
             ["annotations"] = annotations,
             ["ownerReferences"] = new JsonArray(PodTemplate.Owner(cron)),
+            ["finalizers"] = new JsonArray(Job.Finalizer), // the first step of the protocol
         };
         return new JsonObject
         {

@@ -23,6 +23,9 @@ namespace OMJobs;
 /// are listed.</summary>
 sealed partial class Operator
 {
+    /// <summary>For how long nothing may have changed before a replica that was late acts in another's place.</summary>
+    static readonly TimeSpan Stillness = TimeSpan.FromSeconds(2);
+
     readonly Cluster cluster;
     readonly JobCache cache;
     readonly WorkQueue queue;
@@ -33,7 +36,8 @@ sealed partial class Operator
     readonly ILogger log;
     readonly Random random;
     readonly Backoff backoff;
-    readonly Lock gate = new();
+    readonly Lock gate = new(); // guards both below
+    readonly Dictionary<string, Task> patched = []; // namespaces where a status may not be replaced; done: try again
     long nextDelete; // timestamp; TTL deletes are paced from here
 
     public Operator(Send send, Deadlines deadlines, TimeProvider time, ILogger log, Random? seeded = null)
@@ -144,6 +148,9 @@ sealed partial class Operator
     {
         var job = cache.Get(key) as Job;
         if (after is Pod seen) RememberStopped(key, seen);
+        // What of a pod is not decided on, as that it is ready or not, is no change: it might go on for ever.
+        if (cache.ProgressOf(key).YieldsSince != 0 && !(before is Pod old && after is Pod now
+            && old with { ResourceVersion = now.ResourceVersion } == now)) Yield(key, job);
         // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again, with
         // backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
         if (after is Tombstone && job is not null)
@@ -206,6 +213,7 @@ sealed partial class Operator
             log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
             turn.Retry(TimeSpan.FromSeconds(30));
         }
+        if (turn.Untold is { About: { } about } left) Record(about, left);
         if (turn.Due is { } due) queue.AddAfter(key, time.GetElapsedTime(time.GetTimestamp(), due));
         var controller = Metrics.Label("controller", key.Resource!.Kind.ToLowerInvariant());
         metrics.Count(Metrics.Reconciles,
@@ -218,10 +226,15 @@ sealed partial class Operator
     async Task ReconcileJob(Turn turn)
     {
         var key = turn.Key;
-        var (owner, pods, _) = cache.Observe(key);
+        var (owner, pods, known) = cache.Observe(key);
         var job = owner as Job;
         // What names no OMJob is found by whoever asks for the pod.
         if (key.Name.Length == 0 || (job is null && pods.Length == 0)) return;
+        if (known.YieldsSince != 0 && time.GetElapsedTime(known.YieldsSince) is var still && still < Stillness)
+        {
+            turn.Requeue(Stillness - still);
+            return;
+        }
 #pragma warning disable CA1727 // JSON logs show these fields with each line, under the names that objects give them.
         using var fields = log.BeginScope("{namespace}/{omjob} {uid} {phase}",
             key.Namespace, key.Name, job?.Uid, job?.Status.Phase);
@@ -279,6 +292,14 @@ sealed partial class Operator
                 case Act.AskNamespace: exit = await AskNamespace(turn, job, exit); break;
                 case Act.CreateMain: main = await Create(turn, job, PodType.Main); break;
                 case Act.CreateExit: exit = await Create(turn, job, PodType.ExitHandler); break;
+                // What follows is the handler's creation as a rule: one event tells of both.
+                case Act.WriteStatus when job.Status.Phase < Phase.ExitHandlerRunning
+                    && decision.Status!.Phase == Phase.ExitHandlerRunning:
+                    turn.Untold = decision.Event! with { About = job };
+                    if (!await WriteStatus(turn, job, decision with { Event = null })) { turn.Untold = null; return; }
+                    if (cache.Get(turn.Key) is not Job over || over.Uid != job.Uid) return;
+                    (job, exit) = (over, View(PodTemplate.ExitName(over)));
+                    break;
                 default: await Execute(turn, job, decision); return;
             }
         }
@@ -363,11 +384,12 @@ sealed partial class Operator
         {
             case Act.AddFinalizer:
                 var more = job!.Finalizers.Append(Job.Finalizer);
-                await Take(turn, job, await PatchFinalizers(job, more, stop));
+                await Take(turn, job, await PatchFinalizers(job, more, stop), newer => newer.HasFinalizer);
                 break;
             case Act.DropFinalizer:
                 var less = job!.Finalizers.Where(f => f != decision.Why);
-                await Take(turn, job, await PatchFinalizers(job, less, stop));
+                await Take(turn, job, await PatchFinalizers(job, less, stop),
+                    newer => !newer.Finalizers.Contains(decision.Why));
                 break;
             case Act.WriteStatus: await WriteStatus(turn, job!, decision); break;
             case Act.Block: await Block(turn, job!, PodType.Main, Reply.Failed(decision.Why)); break;
@@ -396,7 +418,11 @@ sealed partial class Operator
         {
             case Outcome.Ok: return await Created(turn, job, type, reply);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
-                var found = await ReadPod(turn, job, name);
+                var told = cache.Get(new(key.Namespace, name, Resources.Pods)) as Pod;
+                var found = told?.BelongsTo(job) is true ? ViewOf(key, told) : await ReadPod(turn, job, name);
+                // Not twice: a pod that no watch tells of would be waited for again and again.
+                if (found?.Pod?.BelongsTo(job) is true && cache.ProgressOf(key).YieldsSince == 0 && IsLost(turn, job))
+                    return null;
                 if (found is not { Presence: Presence.Absent }) return found;
                 await Block(turn, job, type, reply); // not there after all: a quota's conflict
                 return null;
@@ -422,12 +448,19 @@ sealed partial class Operator
         {
             Refusals = 0,
             Failures = 0,
+            YieldsSince = 0,
             Invalid = null,
             MainOver = main ? p.MainOver : 0,
         });
         Log(key, $"Created {name}");
         Record(job, main ? new("MainPodCreated", $"Created main pod {name}")
-            : new("ExitHandlerCreated", $"Created exit handler pod {name}"));
+            : turn.Untold is not { } over ? new("ExitHandlerCreated", $"Created exit handler pod {name}")
+            : over with
+            {
+                Action = "ExitHandlerCreated",
+                Message = $"{over.Message}; created exit handler pod {name}",
+            });
+        turn.Untold = null;
         if (!main && known.MainOver != 0)
             metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
         var pod = cluster.Parse(reply, Resources.Pods) as Pod;
@@ -494,13 +527,12 @@ sealed partial class Operator
         }
     }
 
-    async Task WriteStatus(Turn turn, Job job, Decision decision)
+    /// <summary>True where it was done.</summary>
+    async Task<bool> WriteStatus(Turn turn, Job job, Decision decision)
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
-        var body = Bodies.Status(job, decision.Status, Now);
-        var patch = new Request(HttpMethod.Patch, job.Key.Path + "/status", body, MediaTypes.Merge);
         var seen = time.GetTimestamp();
-        if (!await Take(turn, job, await cluster.Call(patch, turn.Stop))) return;
+        if (!await Take(turn, job, await SendStatus(job, decision.Status, turn.Stop), IsDone)) return false;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
             cache.Remember(turn.Key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
@@ -512,6 +544,31 @@ sealed partial class Operator
             metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
         if (decision.Event is { } told) Record(job, told);
+        return true;
+
+        bool IsDone(Job newer) => (newer.Status.Phase, newer.Status.MainPodName, newer.Status.ExitPodName)
+            == (to, decision.Status.MainPodName, decision.Status.ExitPodName);
+    }
+
+    /// <summary>Replaces a status, which costs an API server less than a patch. That serves where RBAC grants no update:
+    /// by namespace, for an hour.</summary>
+    async Task<Reply> SendStatus(Job job, JobStatus status, CancellationToken stop)
+    {
+        var (path, ns) = (job.Key.Path + "/status", job.Namespace);
+        bool patches;
+        lock (gate) patches = patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
+        if (!patches)
+        {
+            var reply = await cluster.Call(new(HttpMethod.Put, path, Bodies.Status(job, status, Now, true)), stop);
+            var mayNot = reply.Code == 403
+                && reply.Message.Contains("cannot update resource \"omjobs/status\"", StringComparison.Ordinal);
+            if (!mayNot) return reply;
+            var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
+            lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
+            if (first) log.LogWarning("Namespace {Namespace}: no right to update omjobs/status, it is patched", ns);
+        }
+        var body = Bodies.Status(job, status, Now, false);
+        return await cluster.Call(new(HttpMethod.Patch, path, body, MediaTypes.Merge), stop);
     }
 
     /// <summary>Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is
@@ -542,13 +599,14 @@ sealed partial class Operator
 
     // ----- answers
 
-    /// <summary>Takes the answer of a write to an OMJob or a CronOMJob. True where it was done.</summary>
-    async Task<bool> Take(Turn turn, CachedObject written, Reply reply)
+    /// <summary>Takes the answer of a write to an OMJob or a CronOMJob. True where it was done. Done: whether a newer
+    /// state shows that another replica has done the very same.</summary>
+    async Task<bool> Take(Turn turn, CachedObject written, Reply reply, Predicate<Job>? done = null)
     {
         switch (reply.Outcome)
         {
             case Outcome.Ok:
-                cache.Remember(turn.Key, p => p with { Failures = 0 });
+                cache.Remember(turn.Key, p => p with { Failures = 0, YieldsSince = 0 });
                 if (cluster.Parse(reply, written.Key.Resource!) is { } answer)
                     await cluster.Take(answer, written, reply, turn.Stop);
                 return true;
@@ -556,12 +614,28 @@ sealed partial class Operator
             case Outcome.Conflict: // observe again, never try harder
                 if (cache.Get(written.Key)?.ResourceVersion == written.ResourceVersion) // a watch may have told by now
                     await cluster.Get(written.Key, turn.Stop);
+                if (IsDone()) break;
                 Again(turn);
                 break;
             default: Retry(turn, written as Job, reply); break;
         }
         return false;
+
+        bool IsDone() => done is not null && cache.Get(written.Key) is Job newer && newer.Uid == written.Uid
+            && newer.ResourceVersion != written.ResourceVersion && done(newer) && IsLost(turn, newer);
     }
+
+    /// <summary>Another replica was first with a step of ours; no where an answer of ours may have been lost.</summary>
+    bool IsLost(Turn turn, Job job)
+    {
+        if (cache.ProgressOf(turn.Key).Failures > 0) return false;
+        Yield(turn.Key, job);
+        turn.Requeue(Stillness);
+        return true;
+    }
+
+    void Yield(Key key, Job? job) =>
+        cache.Remember(key, job?.Uid, p => p with { YieldsSince = time.GetTimestamp() });
 
     /// <summary>Takes the answer to a write of a pod: it, or that it is gone. True where it has no labels.</summary>
     async Task<bool> TakePod(Turn turn, Job? job, Pod pod, Reply reply)

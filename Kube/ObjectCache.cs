@@ -27,7 +27,7 @@ abstract class ObjectCache(Func<CachedObject, bool> passed)
     protected abstract void Changed(CachedObject? before, CachedObject after);
 
     /// <summary>Takes what the API server says of an object, by watch, list or answer, unless something newer is known.
-    /// ReadAt: when the request was sent that it answers; isThere: nothing that a watch has told came after it.</summary>
+    /// ReadAt: when the request was sent that it answers; isThere: nothing that was told by watch came after.</summary>
     public void Upsert(CachedObject seen, bool deleted = false, DateTimeOffset? readAt = null, bool isThere = false)
     {
         lock (Gate)

@@ -10,6 +10,8 @@ sealed class Turn(Key key, TimeProvider time, CancellationToken stop)
     /// <summary>Timestamp; null: it waits for a change.</summary>
     public long? Due { get; private set; }
     public bool Failed { get; private set; }
+    /// <summary>An event that is to be told along with the next one, or by itself once the reconcile ends.</summary>
+    public Event? Untold { get; set; }
 
     public void Requeue(TimeSpan after = default)
     {

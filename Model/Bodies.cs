@@ -18,15 +18,16 @@ static class Bodies
         Metadata(job.Uid, job.ResourceVersion,
             new("finalizers", new JsonArray([.. finalizers.Select(f => (JsonNode)f)])));
 
-    /// <summary>F1: API servers before 1.23 add what is to be taken out of a list that is not there: so not where the pod
-    /// has changed.</summary>
+    /// <summary>F1: API servers before 1.23 add what is to be taken out of a list that is not there: so not where the
+    /// pod has changed.</summary>
     public static byte[] DropFinalizer(Pod pod) => Metadata(
         pod.Uid, pod.ResourceVersion, new("$deleteFromPrimitiveList/finalizers", new JsonArray(Pod.Finalizer)));
 
-    public static byte[] Status(Job job, JobStatus status, DateTimeOffset now) => new JsonObject
+    /// <summary>An OMJob that has nothing but this status: the API server takes all else from what it has stored.
+    /// Whole: to replace the status; else to patch it, so that what it has no more is named.</summary>
+    public static byte[] Status(Job job, JobStatus status, DateTimeOffset now, bool whole)
     {
-        ["metadata"] = new JsonObject { ["resourceVersion"] = job.ResourceVersion },
-        ["status"] = new JsonObject
+        var fields = new JsonObject
         {
             ["phase"] = status.Phase.ToString(),
             ["mainPodName"] = status.MainPodName,
@@ -37,8 +38,22 @@ static class Bodies
             ["mainPodExitCode"] = status.ExitCode,
             ["observedGeneration"] = job.Generation,
             ["conditions"] = Conditions.Of(job, status, now),
-        },
-    }.Bytes();
+        };
+        string[] optional =
+            ["mainPodName", "exitHandlerPodName", "startTime", "completionTime", "message", "mainPodExitCode"];
+        foreach (var name in optional)
+            if (whole && fields[name] is null) fields.Remove(name);
+        var metadata = new JsonObject { ["uid"] = job.Uid, ["resourceVersion"] = job.ResourceVersion };
+        if (!whole) return new JsonObject { ["metadata"] = metadata, ["status"] = fields }.Bytes();
+        (metadata["namespace"], metadata["name"]) = (job.Namespace, job.Name);
+        return new JsonObject
+        {
+            ["apiVersion"] = Resources.ApiVersion,
+            ["kind"] = Resources.OMJobs.Kind,
+            ["metadata"] = metadata,
+            ["status"] = fields,
+        }.Bytes();
+    }
 
     public static byte[] Delete(string uid, string? version)
     {

@@ -52,7 +52,7 @@ public sealed class FuzzTests
         foreach (var main in (PodView[])[PodView.Unknown, PodView.Absent, APod.MainPod().Exited(1), APod.MainPod()])
         {
             var step = Protocol.Decide(job, main, PodView.Absent, Moment.Now, Moment.Clocks);
-            if (step.Status is { } status) Bodies.Status(job, status, Moment.Now);
+            if (step.Status is { } status) Bodies.Status(job, status, Moment.Now, true);
         }
         Try(json, () => OMJobs.PodTemplate.Build(job, PodType.Main));
         Try(json, () => OMJobs.PodTemplate.Build(job, PodType.ExitHandler));

@@ -17,13 +17,14 @@ public sealed class OperatorTests
         {"kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"spec.containers[0].resources"}]}
         """);
 
-    static bool IsPatch(Request request, string path) => request.Method == HttpMethod.Patch
+    static bool IsUpdate(Request request, string path) =>
+        (request.Method == HttpMethod.Patch || request.Method == HttpMethod.Put)
         && request.Path.EndsWith(path, StringComparison.Ordinal);
 
     /// <summary>When a status of that phase was first written, seconds from the start.</summary>
     static double? Wrote(Stage stage, string phase)
     {
-        var at = stage.Sent.FindIndex(s => IsPatch(s.Request, "/status")
+        var at = stage.Sent.FindIndex(s => IsUpdate(s.Request, "/status")
             && Json.Parse(s.Request.Body).Text("status", "phase") == phase);
         return at < 0 ? null : stage.Sent[at].At;
     }
@@ -153,7 +154,7 @@ public sealed class OperatorTests
     {
         var stage = new Stage
         {
-            Fault = r => what == "creation" ? IsCreation(r) ? Busy() : null : IsPatch(r, JobPath) ? Busy() : null,
+            Fault = r => what == "creation" ? IsCreation(r) ? Busy() : null : IsUpdate(r, JobPath) ? Busy() : null,
         };
         Reply Busy() => Refusal(429, "TooManyRequests", "later") with
         {
@@ -173,7 +174,7 @@ public sealed class OperatorTests
     public void An_OMJob_that_is_too_large_to_be_written_is_told_in_an_event_and_tried_less_and_less_often(
         int code, string reason, string words)
     {
-        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(code, reason, words) : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, JobPath) ? Refusal(code, reason, words) : null };
         stage.Start();
         stage.Create(AnOMJob.Fresh());
         stage.Run(600);
@@ -187,7 +188,7 @@ public sealed class OperatorTests
     [Fact]
     public void A_conflict_leads_to_another_look_at_once_and_one_that_stays_to_fewer_and_fewer()
     {
-        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(409, "Conflict", "modified") : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, JobPath) ? Refusal(409, "Conflict", "modified") : null };
         stage.Start();
         stage.Create(AnOMJob.Fresh());
         stage.Run(600);
@@ -203,7 +204,7 @@ public sealed class OperatorTests
     public void A_409_of_a_webhook_is_no_conflict_but_a_refusal()
     {
         const string words = "admission webhook \\\"w\\\" denied the request: no";
-        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(409, "Conflict", words) : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, JobPath) ? Refusal(409, "Conflict", words) : null };
         stage.Start();
         stage.Create(AnOMJob.Fresh());
         stage.Run(10);
@@ -225,7 +226,7 @@ public sealed class OperatorTests
     [Fact]
     public void A_refusal_about_a_finished_OMJob_is_told_by_code_and_reason_for_its_spec_is_not_held()
     {
-        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
         stage.Create(WithSecret(AnOMJob.Finished()));
         stage.Start();
         Assert.Contains("Warning data/run: the API server answered 403 Forbidden; trying again", stage.Logged);
@@ -242,7 +243,7 @@ public sealed class OperatorTests
         Assert.NotNull(pod);
         stage.Ask("PATCH", "/apis/pipelines.openmetadata.org/v1/namespaces/data/omjobs/run",
             Json.Object("""{"metadata":{"finalizers":null}}"""));
-        stage.Fault = r => IsPatch(r, "/pods/run-main") ? Refusal(403, "Forbidden", Denied) : null;
+        stage.Fault = r => IsUpdate(r, "/pods/run-main") ? Refusal(403, "Forbidden", Denied) : null;
         stage.DeleteJob();
         stage.Run(0);
         Assert.Contains("Warning data/run: the API server answered 403 Forbidden; trying again", stage.Logged);
@@ -252,7 +253,7 @@ public sealed class OperatorTests
     [Fact]
     public void A_refusal_about_one_that_runs_is_told_in_the_API_servers_words_without_its_env()
     {
-        var stage = new Stage { Fault = r => IsPatch(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, JobPath) ? Refusal(403, "Forbidden", Denied) : null };
         stage.Create(WithSecret(AnOMJob.Fresh()));
         stage.Start();
         Assert.Contains("Warning data/run: denied for ***; trying again", stage.Logged);
@@ -272,7 +273,7 @@ public sealed class OperatorTests
             if (IsCreation(request) && refused++ < 3) return Refusal(403, "Forbidden", "quota");
             // A list, and the answers to writes; blanks have no meaning, but a length.
             var large = request.Path.Contains("/omjobs?", StringComparison.Ordinal) && request.OnLine is null
-                || request.Path.Contains("/omjobs/run", StringComparison.Ordinal) && request.Method == HttpMethod.Patch;
+                || request.Path.Contains("/omjobs/run", StringComparison.Ordinal) && request.Method != HttpMethod.Get;
             if (!large) return null;
             var response = stage.Store.Handle(ApiRequest.To(
                 request.Method.Method, request.Path, request.Body, request.MediaType));
@@ -432,7 +433,7 @@ public sealed class OperatorTests
         stage.Run(1);
         var backup = stage.Store.Version;
         var refused = 0;
-        stage.Fault = request => IsPatch(request, "/status") ? new(500, [])
+        stage.Fault = request => IsUpdate(request, "/status") ? new(500, [])
             : request.OnLine is not null && request.Path.Contains("/pods?", StringComparison.Ordinal) && refused++ == 0
                 ? new(410, []) : null;
         stage.Ask("DELETE", "/api/v1/namespaces/data/pods/run-main");
@@ -455,7 +456,7 @@ public sealed class OperatorTests
         stage.Create(AnOMJob.Fresh());
         stage.Fault = r =>
         {
-            if (IsPatch(r, "/run-main")) return new(200, stage.Pod("run-main")!.Bytes());
+            if (IsUpdate(r, "/run-main")) return new(200, stage.Pod("run-main")!.Bytes());
             if (r.Method != HttpMethod.Delete) return null;
             var deleted = stage.Ask("DELETE", r.Path).Bytes(); // all that shows it running while it is being deleted
             stage.Say("run-main", exited: 0, at: Moment.Now.AddSeconds(-30)); // its node's clock is behind
@@ -498,6 +499,83 @@ public sealed class OperatorTests
         Assert.Null(stage.Job);
     }
 
+    // ----- statuses are replaced
+
+    [Fact]
+    public void Where_update_is_not_granted_a_status_is_patched_and_replacing_it_is_tried_again_after_an_hour()
+    {
+        var stage = new Stage
+        {
+            Fault = r => r.Method != HttpMethod.Put ? null : Refusal(403, "Forbidden",
+                "omjobs \\\"run\\\" is forbidden: User \\\"u\\\" cannot update resource \\\"omjobs/status\\\" in API group"),
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", exited: null);
+        stage.Run(3700);
+        Assert.Equal("Running", stage.Phase);
+        Assert.Single(stage.At("PUT"));
+        stage.Say("run-main", 0);
+        stage.Run(1);
+        stage.Say("run-exit", 0);
+        stage.Run(1);
+        Assert.Equal("Succeeded", stage.Phase);
+        Assert.Equal(2, stage.At("PUT").Length);
+        Assert.Single(stage.Logged, line => line.Contains("no right to update", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void A_webhook_that_refuses_a_status_is_asked_again_for_the_same()
+    {
+        var stage = new Stage
+        {
+            Fault = r => r.Method != HttpMethod.Put ? null
+                : Refusal(403, "Forbidden", "admission webhook \\\"x\\\" denied the request: closed"),
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(60);
+        Assert.InRange(stage.At("PUT").Length, 3, 20);
+        Assert.DoesNotContain(stage.Sent, s => s.What.Contains("/status", StringComparison.Ordinal)
+            && s.Request.Method == HttpMethod.Patch);
+    }
+
+    // ----- events
+
+    [Theory, InlineData(0, "Normal"), InlineData(3, "Warning")]
+    public void A_good_run_tells_three_events_the_end_of_main_along_with_the_handlers_creation(int code, string type)
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", code);
+        stage.Run(1);
+        stage.Say("run-exit", 0);
+        stage.Run(1);
+        var ended = code == 0 ? "Main pod succeeded" : "Main pod failed with exit code 3";
+        Assert.Equal(
+        [
+            "Normal MainPodCreated: Created main pod run-main",
+            $"{type} ExitHandlerCreated: {ended}; created exit handler pod run-exit",
+            code == 0 ? $"Normal OMJobCompleted: {ended}; exit handler succeeded"
+                : $"Warning OMJobFailed: {ended}; exit handler succeeded",
+        ], stage.Events);
+    }
+
+    [Fact]
+    public void A_main_pods_end_is_told_at_once_where_the_handler_cannot_be_created()
+    {
+        var stage = new Stage { Fault = r => IsCreation(r, "-exit") ? Refusal(403, "Forbidden", "quota") : null };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", 0);
+        stage.Run(1);
+        Assert.Contains("Normal MainPodCompleted: Main pod succeeded", stage.Events);
+        stage.Fault = _ => null;
+        stage.Run(60);
+        Assert.Contains("Normal ExitHandlerCreated: Created exit handler pod run-exit", stage.Events);
+    }
+
     // ----- what is not held, and what may have been done
 
     [Fact]
@@ -508,7 +586,7 @@ public sealed class OperatorTests
         stage.Start();
         stage.Say("run-main", exited: null);
         stage.Run(1);
-        stage.Fault = request => IsPatch(request, "/status") ? new(500, []) : null;
+        stage.Fault = request => IsUpdate(request, "/status") ? new(500, []) : null;
         const string pod = "/api/v1/namespaces/data/pods/run-main"; // as the other operator makes it: without finalizer
         Assert.True(stage.Ask("PATCH", pod, Json.Object("""{"metadata":{"finalizers":null}}""")).Ok);
         Assert.True(stage.Ask("PATCH", pod + "/status", Json.Object("""{"status":{"phase":"Failed"}}""")).Ok);
@@ -524,7 +602,7 @@ public sealed class OperatorTests
     [Fact]
     public void A_second_main_pod_is_made_by_nobody_who_has_not_asked_for_the_OMJob_since_the_first_one()
     {
-        var stage = new Stage { Fault = r => IsPatch(r, "/status") ? new(0, []) { Fault = "connection reset by peer" } : null };
+        var stage = new Stage { Fault = r => IsUpdate(r, "/status") ? new(0, []) { Fault = "connection reset by peer" } : null };
         stage.Create(AnOMJob.Fresh());
         stage.Start();
         stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main", Json.Object("""{"metadata":{"finalizers":null}}"""));

@@ -40,6 +40,10 @@ public sealed class CronRunTests
         """, Build(ACron.Hourly())["metadata"]!["ownerReferences"]);
 
     [Fact]
+    public void It_is_born_with_the_finalizer_that_its_exit_handler_needs() =>
+        AssertJson($"""["{Job.Finalizer}"]""", Build(ACron.Hourly())["metadata"]!["finalizers"]);
+
+    [Fact]
     public void It_carries_labels_and_annotations_but_not_kubectls()
     {
         var meta = Build(ACron.Hourly()

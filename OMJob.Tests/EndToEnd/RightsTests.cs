@@ -32,8 +32,25 @@ public class RightsTests(TestCluster cluster) : ClusterTest(cluster)
         await process.Ready();
     }
 
-    /// <summary>The account `limited` of this test's namespace gets all rights of the operator in that one.</summary>
-    Task Allow(TestNamespace ns)
+    [Fact]
+    public async Task Where_a_status_may_be_patched_only_it_is_patched()
+    {
+        await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), Json.Object("""{"metadata": {"name": "limited"} }"""));
+        await Allow(Ns, "update");
+        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Token(Ns.Name, "limited"));
+        var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name));
+        var jobs = new[] { new JobBuilder("one"), new JobBuilder("two", "exit 3") };
+        foreach (var job in jobs) await Ns.Create(job);
+        await Ns.Ends(jobs[0], "Succeeded");
+        await Ns.Ends(jobs[1], "Failed");
+        var refused = (await process.Metrics()).Split('\n').Where(l => l.Contains("code=\"403\",method=\"PUT\""));
+        Assert.InRange(int.Parse(Assert.Single(refused).Split(' ')[1], null), 1, 2); // both may have been on their way
+        Assert.Single(process.Log.Split('\n'), line => line.Contains("no right to update", StringComparison.Ordinal));
+    }
+
+    /// <summary>The account `limited` of this test's namespace gets the operator's rights in that one, but for a verb.
+    /// </summary>
+    Task Allow(TestNamespace ns, string? without = null)
     {
         var rules = Json.Yaml(TestCluster.Read("deploy.yaml")).Single(d => d.Text("kind") == "ClusterRole")["rules"]!;
         var role = Json.Yaml($$"""
@@ -48,6 +65,8 @@ public class RightsTests(TestCluster cluster) : ClusterTest(cluster)
             subjects: [{kind: ServiceAccount, name: limited, namespace: {{Ns.Name}}}]
             """).ToList();
         role[0]["rules"] = rules.DeepClone();
+        foreach (var verbs in role[0]["rules"]!.AsArray().Select(rule => rule!["verbs"]!.AsArray()))
+            if (verbs.FirstOrDefault(verb => (string?)verb == without) is { } verb) verbs.Remove(verb);
         return Ns.Api.Apply(role);
     }
 }

@@ -16,7 +16,7 @@ public sealed class ConditionTests
     static JsonNode Written(AnOMJob job, PodView main, PodView exit, double at = 0)
     {
         var decision = Moment.Decide(job.Job, main, exit, Moment.At(at));
-        return JsonNode.Parse(Bodies.Status(job.Job, decision.Status!, Moment.At(at)))!["status"]!;
+        return JsonNode.Parse(Bodies.Status(job.Job, decision.Status!, Moment.At(at), true))!["status"]!;
     }
 
     static string Time(JsonNode status, string type) =>

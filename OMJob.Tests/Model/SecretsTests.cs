@@ -191,7 +191,7 @@ public sealed class SecretsTests
                 if (main.Presence == Presence.Refused && given.Status.Phase != Phase.Pending) continue; // it was created
                 var decision = Moment.Decide(given, main, PodView.Unknown, Moment.At(5000));
                 if (decision.Status is not { } status) continue;
-                var body = Encoding.UTF8.GetString(Bodies.Status(given, status, Moment.Now));
+                var body = Encoding.UTF8.GetString(Bodies.Status(given, status, Moment.Now, true));
                 Assert.DoesNotContain("s3cret", body + decision.Why + decision.Event?.Message, StringComparison.Ordinal);
             }
     }

@@ -7,6 +7,8 @@ using Xunit;
 
 namespace OMJobs.Tests.Simulation;
 
+using OMJobs.Sandbox;
+
 public sealed class CrashTests(ITestOutputHelper output)
 {
     static readonly Life Fine = new();
@@ -53,9 +55,11 @@ public sealed class CrashTests(ITestOutputHelper output)
             },
         };
 
-    static World Play(string name, params (int Request, bool Before)[] kills)
+    static World Play(string name, params (int Request, bool Before)[] kills) => Play(1, Runs[name], kills);
+
+    static World Play(int seed, Plan plan, params (int Request, bool Before)[] kills)
     {
-        var world = new World(1, Runs[name]);
+        var world = new World(seed, plan);
         foreach (var kill in kills) world.Kills.Enqueue(kill);
         world.Run();
         return world;
@@ -103,5 +107,37 @@ public sealed class CrashTests(ITestOutputHelper output)
         }
         output.WriteLine($"{name}: {points} single kills, {pairs} pairs");
         Assert.True(broken.IsEmpty, $"not {wanted}:\n{string.Join('\n', broken.Order().Take(10))}");
+    }
+
+    [Theory, InlineData("G1 main exits 0"), InlineData("G2 main exits 3"), InlineData("G9 deleted while running")]
+    public void G12_where_one_of_two_replicas_dies_at_any_moment_a_run_waits_for_two_seconds_at_most(string name)
+    {
+        var plan = Runs[name] with { Operators = 2, Replaced = false };
+        var alone = Seconds(Play(name));
+        var (broken, points, longest) = (new List<string>(), 0, 0.0);
+        for (var seed = 1; seed <= (Tier.IsFull ? 20 : 3); seed++)
+        {
+            var both = Play(seed, plan);
+            Assert.Null(both.Violation);
+            for (var k = 1; k <= both.RequestsUntilEnd; k++)
+                foreach (var before in (bool[])[true, false])
+                {
+                    var world = Play(seed, plan, (k, before));
+                    var took = Seconds(world);
+                    (points, longest) = (points + 1, Math.Max(longest, took));
+                    // Times are whole seconds.
+                    if (world.Violation is not null || took > alone + 2 + 1)
+                        broken.Add($"seed {seed}, {k}, {before}: {world.Violation ?? $"{took} s instead of {alone}"}");
+                }
+        }
+        output.WriteLine($"{name}: {points} deaths, {alone} s alone, {longest} s at most");
+        Assert.True(broken.Count == 0, string.Join('\n', broken.Take(10)));
+
+        static double Seconds(World world)
+        {
+            var job = world.Oracle.Jobs.Single().Last;
+            return (DateTimeOffset.Parse(job.Text("status", "completionTime") ?? "9999-01-01", null)
+                - DateTimeOffset.Parse(job.Text("metadata", "creationTimestamp")!, null)).TotalSeconds;
+        }
     }
 }

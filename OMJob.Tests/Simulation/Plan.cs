@@ -78,6 +78,8 @@ sealed record Plan
     public PlannedAction[] Actions { get; init; } = [];
     public Faults Faults { get; init; } = new(0, 0, false);
     public int Operators { get; init; } = 1;
+    /// <summary>Another process takes the place of one that dies with a request.</summary>
+    public bool Replaced { get; init; } = true;
     /// <summary>No request may be repeated all the time.</summary>
     public bool Paced { get; init; }
     /// <summary>A policy takes the operator's labels from pods, and never stops to.</summary>

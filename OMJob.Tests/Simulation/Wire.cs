@@ -65,7 +65,7 @@ sealed partial class World
         {
             if (request.Fate == Fate.AnswerLost) Handle(request);
             request.By.Requests.Remove(request);
-            Kill(request.By, 0);
+            Kill(request.By, plan.Replaced ? 0 : null);
             return;
         }
         if (Ticks < downUntil)

@@ -231,7 +231,7 @@ sealed partial class World
 
     (Candidate What, SimulatedOperator? Op, object? Item) Pick()
     {
-        if (plan.Ordered || candidates.Count == 1) return (candidates[0].What, candidates[0].Op, candidates[0].Item);
+        if ((plan.Ordered && plan.Operators == 1) || candidates.Count == 1) return (candidates[0].What, candidates[0].Op, candidates[0].Item);
         var at = Random.Next(candidates.Sum(c => c.Weight));
         foreach (var (weight, what, op, item) in candidates)
             if ((at -= weight) < 0) return (what, op, item);
@@ -342,13 +342,13 @@ sealed partial class World
         operators.Add(new SimulatedOperator(this, name, Clocks, skew));
     }
 
-    public void Kill(SimulatedOperator op, double downFor)
+    public void Kill(SimulatedOperator op, double? downFor)
     {
         Note($"{op.Name} is killed");
         operators.Remove(op);
         foreach (var request in op.Requests)
             if (request is { Reply: null, Watcher: null, IsWatch: false } && Random.Next(2) == 0) strays.Add(request);
         if (downFor == 0) StartOperator();
-        else After(downFor, StartOperator);
+        else if (downFor is { } seconds) After(seconds, StartOperator);
     }
 }
