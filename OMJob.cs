@@ -36,8 +36,7 @@ sealed partial class Operator
     readonly ILogger log;
     readonly Random random;
     readonly Backoff backoff;
-    readonly Lock gate = new(); // guards both below
-    readonly Dictionary<string, Task> patched = []; // namespaces where a status may not be replaced; done: try again
+    readonly Lock gate = new();
     long nextDelete; // timestamp; TTL deletes are paced from here
 
     public Operator(Send send, Deadlines deadlines, TimeProvider time, ILogger log, Random? seeded = null)
@@ -532,7 +531,8 @@ sealed partial class Operator
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
         var seen = time.GetTimestamp();
-        if (!await Take(turn, job, await SendStatus(job, decision.Status, turn.Stop), IsDone)) return false;
+        byte[] Body(bool whole) => Bodies.Status(job, decision.Status, Now, whole);
+        if (!await Take(turn, job, await cluster.UpdateStatus(job.Key, Body, turn.Stop), IsDone)) return false;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
             cache.Remember(turn.Key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
@@ -548,27 +548,6 @@ sealed partial class Operator
 
         bool IsDone(Job newer) => (newer.Status.Phase, newer.Status.MainPodName, newer.Status.ExitPodName)
             == (to, decision.Status.MainPodName, decision.Status.ExitPodName);
-    }
-
-    /// <summary>Replaces a status, which costs an API server less than a patch. That serves where RBAC grants no update:
-    /// by namespace, for an hour.</summary>
-    async Task<Reply> SendStatus(Job job, JobStatus status, CancellationToken stop)
-    {
-        var (path, ns) = (job.Key.Path + "/status", job.Namespace);
-        bool patches;
-        lock (gate) patches = patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
-        if (!patches)
-        {
-            var reply = await cluster.Call(new(HttpMethod.Put, path, Bodies.Status(job, status, Now, true)), stop);
-            var mayNot = reply.Code == 403
-                && reply.Message.Contains("cannot update resource \"omjobs/status\"", StringComparison.Ordinal);
-            if (!mayNot) return reply;
-            var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
-            lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
-            if (first) log.LogWarning("Namespace {Namespace}: no right to update omjobs/status, it is patched", ns);
-        }
-        var body = Bodies.Status(job, status, Now, false);
-        return await cluster.Call(new(HttpMethod.Patch, path, body, MediaTypes.Merge), stop);
     }
 
     /// <summary>Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is

@@ -8,7 +8,8 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
 {
     readonly ServerClock clock = new(time);
     readonly Backoff backoff = new(random);
-    readonly Lock gate = new(); // guards: no answer from before the cache was dropped comes into it
+    readonly Lock gate = new(); // guards: no answer from before the cache was dropped comes into it; and what is below
+    readonly Dictionary<string, Task> patched = []; // namespaces where no status may be replaced; done: try again
     int epoch; // how often it was dropped
     long lastAnswer = time.GetTimestamp(); // that says something, not 401 or 5xx; at first the start's
     int lastCode; // of all answers; 0: there was none
@@ -65,6 +66,24 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
             return Reply.Failed($"the {key.Resource!.Kind} cannot be read");
         return take && !await Take(found, before, reply, stop) ? Reply.Failed(SetBack)
             : reply with { Found = found };
+    }
+
+    /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where RBAC grants no
+    /// update: by namespace, for an hour.</summary>
+    public async Task<Reply> UpdateStatus(Key key, Func<bool, byte[]> body, CancellationToken stop)
+    {
+        var (path, ns, patches) = (key.Path + "/status", key.Namespace, false);
+        lock (gate) patches = patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
+        if (!patches)
+        {
+            var reply = await Call(new(HttpMethod.Put, path, body(true)), stop);
+            var right = $"update resource \"{key.Resource!.Plural}/status\"";
+            if (reply.Code != 403 || !reply.Message.Contains($"cannot {right}", StringComparison.Ordinal)) return reply;
+            var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
+            lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
+            if (first) log.LogWarning("Namespace {Namespace}: no right to {Right}, it is patched", ns, right);
+        }
+        return await Call(new(HttpMethod.Patch, path, body(false), MediaTypes.Merge), stop);
     }
 
     public CachedObject? Parse(Reply reply, Resource resource) =>
