@@ -68,8 +68,8 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
             : reply with { Found = found };
     }
 
-    /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where RBAC grants no
-    /// update: by namespace, for an hour.</summary>
+    /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where RBAC grants
+    /// no update: by namespace, for an hour.</summary>
     public async Task<Reply> UpdateStatus(Key key, Func<bool, byte[]> body, CancellationToken stop)
     {
         var (path, ns, patches) = (key.Path + "/status", key.Namespace, false);

@@ -27,8 +27,8 @@ sealed record Progress
     public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
     /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>
     public string Stopped { get; init; } = "";
-    /// <summary>Another replica was first with a step of ours (timestamp of the last change since; 0: none was): this one
-    /// acts only where nothing has changed for a while, until a write of its own is done.</summary>
+    /// <summary>Another replica was first with a step of ours (timestamp of the last change since; 0: none was): this
+    /// one acts only where nothing has changed for a while, until a write of its own is done.</summary>
     public long YieldsSince { get; init; }
     /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
     public bool NamespaceAsked { get; init; }
