@@ -50,7 +50,9 @@ sealed class ScheduleOracle(World world)
         // A clock that is set by an answer's Date may be ahead by as long as the request took.
         if (tick > latest.ToUnixTimeSeconds() + 12) world.Violate($"{name} was created before its time");
         if (!ran.Add(tick) && !world.ServingLate) world.Violate($"{name} was created twice");
-        var goesOn = world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false });
+        // A run of an earlier schedule of that name may have the name of the last one; it is none of this one's.
+        var goesOn = world.Oracle.Jobs.Any(j => j.Name == lastName && j is { Gone: false, Finished: false }
+            && j.Last.Items("metadata", "ownerReferences").Any(owner => owner.Text("uid") == uid));
         if (goesOn && !world.ServingLate) world.Violate($"{name} was created while {lastName} went on");
         var id = run.Text("metadata", "labels", LabelKeys.RunId);
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
