@@ -231,7 +231,8 @@ sealed partial class World
 
     (Candidate What, SimulatedOperator? Op, object? Item) Pick()
     {
-        if ((plan.Ordered && plan.Operators == 1) || candidates.Count == 1) return (candidates[0].What, candidates[0].Op, candidates[0].Item);
+        if ((plan.Ordered && plan.Operators == 1) || candidates.Count == 1)
+            return (candidates[0].What, candidates[0].Op, candidates[0].Item);
         var at = Random.Next(candidates.Sum(c => c.Weight));
         foreach (var (weight, what, op, item) in candidates)
             if ((at -= weight) < 0) return (what, op, item);
