@@ -488,8 +488,8 @@ sealed partial class Operator
     async Task Block(Turn turn, Job job, PodType type, Reply refusal)
     {
         var main = type == PodType.Main;
-        var attempt = main || PodTemplate.Number(job) == 1 ? "" : $"attempt {PodTemplate.Ran(job) + 1} "; // H9
-        var said = $"{attempt}{Ending.Blocked.Phrase}: {Redacted(refusal, job)}";
+        var said = $"{Ending.Blocked.Phrase}: {Redacted(refusal, job)}";
+        if (!main && PodTemplate.Number(job) > 1) said = JobStatus.OfAttempt(PodTemplate.Ran(job) + 1, said); // H9
         var text = Text.Truncate($"{(main ? JobStatus.MainPod : JobStatus.ExitHandler)}{said}");
         var refusals = cache.ProgressOf(turn.Key).Refusals + 1;
         var delay = backoff.Pause(refusals, refusal.RetryAfter, TimeSpan.FromSeconds(1));
@@ -938,7 +938,7 @@ static class Protocol
     {
         var (next, attempt) = (PodTemplate.ExitName(job.Name, number), PodTemplate.Ran(job) + 1);
         var said = failed ?? (foreign is null ? null : $"{Ending.Renamed.Phrase}{next}: {foreign}");
-        if (said is not null) said = $"attempt {attempt} {said}";
+        if (said is not null) said = JobStatus.OfAttempt(attempt, said);
         var why = said is null ? $"no attempt is named, the first is {next}" : JobStatus.ExitHandler + said;
         return new(Act.WriteStatus, why)
         {

@@ -36,9 +36,12 @@ sealed record JobStatus(Phase Phase)
 
     /// <summary>The exit handler's attempt that the message is about (0: none), and what it says of it.</summary>
     public (int Number, string Message) Attempt =>
-        HandlerMessage.Split(' ', 3) is ["attempt", var number, var rest]
+        HandlerMessage.Split(' ', 3) is [AttemptWord, var number, var rest]
         && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var n)
             ? (n, rest) : (0, HandlerMessage);
+
+    public static string OfAttempt(int number, string text) => $"{AttemptWord} {number} {text}";
+    const string AttemptWord = "attempt";
 
     /// <summary>Why a running main pod is being stopped: the message of its end, recorded before.</summary>
     public string? GivenUp => Phase == Phase.Running
