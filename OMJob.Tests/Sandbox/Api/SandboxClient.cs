@@ -256,7 +256,13 @@ sealed class SandboxClient : IDisposable
         }
     }
 
-    async Task<JsonObject> Send(HttpMethod method, string path, JsonNode? body, CancellationToken stop = default)
+    /// <summary>An answer that is no JSON.</summary>
+    public Task<string> GetText(string path) => SendText(HttpMethod.Get, path, null, default);
+
+    async Task<JsonObject> Send(HttpMethod method, string path, JsonNode? body, CancellationToken stop = default) =>
+        JsonNode.Parse(await SendText(method, path, body, stop))!.AsObject();
+
+    async Task<string> SendText(HttpMethod method, string path, JsonNode? body, CancellationToken stop)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(TimeSpan.FromSeconds(30));
@@ -270,8 +276,7 @@ sealed class SandboxClient : IDisposable
         }
         using var answer = await http.SendAsync(request, deadline.Token);
         var text = await answer.Content.ReadAsStringAsync(deadline.Token);
-        if (!answer.IsSuccessStatusCode) throw new ApiException(answer.StatusCode, text);
-        return JsonNode.Parse(text)!.AsObject();
+        return answer.IsSuccessStatusCode ? text : throw new ApiException(answer.StatusCode, text);
     }
 
     public void Dispose() => http.Dispose();

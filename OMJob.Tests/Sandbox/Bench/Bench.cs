@@ -13,15 +13,17 @@ namespace OMJobs.Sandbox;
 
 /// <summary>What to measure, where and how often.</summary>
 sealed record BenchSettings(string Binary, string? Kubeconfig, string? Audit, bool OwnKubelet, int Jobs, int Rounds,
-    int Idle, int Retained, string? Versus, int TtlChurn, string? OperatorKubeconfig);
+    int Config, int Replicas, int Idle, int Retained, int Running, string? Versus, string? Chart, int TtlChurn,
+    string? OperatorKubeconfig);
 
-sealed class Bench : IDisposable
+sealed partial class Bench : IDisposable
 {
     readonly BenchSettings settings;
     readonly SandboxClient api;
     readonly string kubeconfig, ns = $"bench-{DateTime.UtcNow:HHmmss}";
+    readonly string bare; // the namespace that no operator watches
     readonly RequestCount requests;
-    readonly BenchKubelet kubelet;
+    readonly BenchKubelet kubelet, bareKubelet;
     readonly ConcurrentDictionary<string, TaskCompletionSource> unfinished = []; // by the path of collection and name
     readonly ConcurrentDictionary<string, bool> held = []; // OMJobs with a finalizer
     readonly SemaphoreSlim free = new(32); // creations at a time
@@ -31,7 +33,9 @@ sealed class Bench : IDisposable
     Bench(BenchSettings settings, SandboxClient api, string kubeconfig, RequestCount requests)
     {
         (this.settings, this.api, this.kubeconfig, this.requests) = (settings, api, kubeconfig, requests);
+        bare = $"{ns}-bare";
         kubelet = new BenchKubelet(api, ns, node: ns, settings.OwnKubelet);
+        bareKubelet = new BenchKubelet(api, bare, node: ns, settings.OwnKubelet);
     }
 
     public static Command Command()
@@ -48,19 +52,25 @@ sealed class Bench : IDisposable
         var fakelet = new Option<bool>("--fakelet") { Description = "a kubelet of the cluster ends the pods" };
         var jobs = Count("--jobs", 1000, "OMJobs at once");
         var rounds = Count("--rounds", 3, "of --jobs");
+        var config = Count("--config", 6000, "bytes of the config in the environment of both pods");
+        var replicas = Count("--replicas", 1, "operators");
         var idle = Count("--idle", 60, "seconds to look at the idle operator");
         var retained = Count("--retained", 0, "instead: start and idle with this many finished OMJobs and their pods");
-        var versus = Text("--versus", "jobs",
-            "instead: OMJobs and, in turn, the same pods as batch/v1 Jobs, two in a row; not on the sandbox");
+        var running = Count("--running", 0, "instead: memory with this many OMJobs whose main pods run");
+        var versus = Text("--versus", "jobs", "instead, in turn: the pods alone, the same pods as OMJobs, and as "
+            + "batch/v1 Jobs, two in a row; not on the sandbox");
         versus.AcceptOnlyFromAmong("jobs");
+        var chart = Text("--chart", "FILE", "draw what --versus measures, as SVG");
         var churn = Count("--ttl-churn", 0, "instead: this many OMJobs with a TTL of 15 s through one process");
         var command = new Command("bench", "Measures the operator; writes Markdown.")
         {
-            binary, kubeconfig, operatorKubeconfig, audit, fakelet, jobs, rounds, idle, retained, versus, churn,
+            binary, kubeconfig, operatorKubeconfig, audit, fakelet, jobs, rounds, config, replicas, idle, retained,
+            running, versus, chart, churn,
         };
         command.SetAction(parsed => Run(new(parsed.GetValue(binary) ?? Repository.Operator, parsed.GetValue(kubeconfig),
             parsed.GetValue(audit), !parsed.GetValue(fakelet), parsed.GetValue(jobs), parsed.GetValue(rounds),
-            parsed.GetValue(idle), parsed.GetValue(retained), parsed.GetValue(versus), parsed.GetValue(churn),
+            parsed.GetValue(config), parsed.GetValue(replicas), parsed.GetValue(idle), parsed.GetValue(retained),
+            parsed.GetValue(running), parsed.GetValue(versus), parsed.GetValue(chart), parsed.GetValue(churn),
             parsed.GetValue(operatorKubeconfig))));
         return command;
     }
@@ -96,11 +106,13 @@ sealed class Bench : IDisposable
     {
         await Describe();
         await api.Apply(Json.Yaml(await File.ReadAllTextAsync(Repository.File("crd.yaml"))));
-        await api.Create(Paths.Namespaces, new JsonObject { ["metadata"] = new JsonObject { ["name"] = ns } });
+        foreach (var name in Namespaces)
+            await api.Create(Paths.Namespaces, new JsonObject { ["metadata"] = new JsonObject { ["name"] = name } });
         var node = new Node(api, ns);
         try
         {
-            while (!await Serves()) await Task.Delay(100, stop.Token);
+            foreach (var name in Namespaces)
+                while (!await Serves(name)) await Task.Delay(100, stop.Token);
             await node.Register();
             await Measure(node);
         }
@@ -113,12 +125,15 @@ sealed class Bench : IDisposable
 
     async Task Measure(Node node)
     {
-        var loops = Task.WhenAll(node.RenewLease(stop.Token), kubelet.Run(stop.Token),
-            Follow(Paths.OMJobs(ns), IsFinished),
-            settings.Versus is null ? Task.CompletedTask : Follow(BatchJobs, IsComplete));
+        List<Task> all =
+            [node.RenewLease(stop.Token), kubelet.Run(stop.Token), Follow(Paths.OMJobs(ns), IsFinished)];
+        if (settings.Versus is not null)
+            all.AddRange([bareKubelet.Run(stop.Token), Follow(Paths.Pods(bare), IsOver), Follow(BatchJobs, IsComplete)]);
+        var loops = Task.WhenAll(all);
         var measured = settings switch
         {
             { Retained: > 0 } => Retained(),
+            { Running: > 0 } => Running(),
             { TtlChurn: > 0 } => TtlChurn(),
             { Versus: not null } => Versus(),
             _ => Everything(),
@@ -133,22 +148,35 @@ sealed class Bench : IDisposable
     async Task Remove()
     {
         if (settings.Kubeconfig is null) return; // the API server goes with this process
-        foreach (var job in (await api.List(Paths.OMJobs(ns))).Where(job => job.Finalizers().Count > 0))
-            await api.Patch(Paths.OMJob(ns, job.Name()), Json.Object("""{"metadata": {"finalizers": null} }"""));
-        foreach (var pod in (await api.List(Paths.Pods(ns))).Where(pod => pod.Finalizers().Count > 0))
-            await api.Patch(Paths.Pod(ns, pod.Name()), Json.Object("""{"metadata": {"finalizers": null} }"""));
-        await api.Delete($"{Paths.Namespaces}/{ns}");
-        for (var i = 0; i < 600 && await api.Find($"{Paths.Namespaces}/{ns}") is not null; i++) await Task.Delay(500);
+        foreach (var held in await api.List(Paths.OMJobs(ns))) await Release(Paths.OMJob(ns, held.Name()), held);
+        foreach (var held in await api.List(Paths.Pods(ns))) await Release(Paths.Pod(ns, held.Name()), held);
+        foreach (var name in Namespaces) await api.Delete($"{Paths.Namespaces}/{name}");
+        foreach (var name in Namespaces)
+            for (var i = 0; i < 600 && await api.Find($"{Paths.Namespaces}/{name}") is not null; i++)
+                await Task.Delay(500);
+
+        async Task Release(string path, JsonObject o)
+        {
+            if (o.Finalizers().Count == 0) return;
+            await api.Patch(path, Json.Object("""{"metadata": {"finalizers": null} }"""));
+        }
     }
 
+    string[] Namespaces => settings.Versus is null ? [ns] : [ns, bare];
+
     /// <summary>The pods of a new namespace are refused until its service account is there.</summary>
-    async Task<bool> Serves()
+    async Task<bool> Serves(string name)
     {
         var pod = $$"""{"metadata": {"name": "x"}, "spec": {"containers": [{"name": "main", "image": "none"}]} }""";
-        try { await api.Create($"{Paths.Pods(ns)}?dryRun=All", Json.Object(pod)); }
-        catch (ApiException) { return false; }
-        // The CRD, too, takes a moment.
-        return await api.Find(Paths.OMJobs(ns)) is not null;
+        try
+        {
+            await api.Create($"{Paths.Pods(name)}?dryRun=All", Json.Object(pod));
+            return await api.Find(Paths.OMJobs(name)) is not null; // the CRD, too, takes a moment
+        }
+        catch (ApiException)
+        {
+            return false;
+        }
     }
 
     // ----- report
@@ -158,7 +186,7 @@ sealed class Bench : IDisposable
         string Field(string file, string name) => File.ReadLines(file)
             .FirstOrDefault(l => l.StartsWith(name, StringComparison.Ordinal))?.Split(':')[1].Trim() ?? "unknown";
         var server = settings.Kubeconfig is null ? "the sandbox, in memory, in the benchmark's process"
-            : $"Kubernetes {(await api.Get("/version")).Text("gitVersion")}";
+            : await Version();
         var memory = long.Parse(Field("/proc/meminfo", "MemTotal").Split(' ')[0], CultureInfo.InvariantCulture) >> 20;
         Say($"{DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, {Environment.ProcessorCount} cores of "
             + $"{Field("/proc/cpuinfo", "model name")}, {memory} GB of memory; API server: {server}; pods ended by "
@@ -166,6 +194,8 @@ sealed class Bench : IDisposable
         Say($"`bench {string.Join(' ', Environment.GetCommandLineArgs().Skip(2))}`\n");
         Say($"Binary: {new FileInfo(settings.Binary).Length / 1e6:0.00} MB. \"Load\": the machine's, 1 minute.");
     }
+
+    async Task<string> Version() => $"Kubernetes {(await api.Get("/version")).Text("gitVersion")}";
 
     static void Say(string line) => Console.Out.WriteLine(line);
 
@@ -194,38 +224,92 @@ sealed class Bench : IDisposable
         starts.Sort();
         Table("Process start to ready, ms", "min", "median", "max", "Load");
         Row("5 starts", $"{starts[0]:0}", $"{starts[2]:0}", $"{starts[4]:0}", Load);
-        await using var op = await Start();
-        await Idle(op, "empty");
-        await Throughput(op);
+        await using var ops = await StartAll();
+        await Idle(ops.First, "empty");
+        await Throughput(ops);
+        await Scheduled(ops);
         var title = settings.OwnKubelet ? "answer to the main pod's terminal status" : "main pod seen to have ended";
         Table($"From the {title} to the exit pod, ms", "OMJobs", "p50", "p99", "max", "Load");
         await Latency("one at a time", 100, 1, () => TimeSpan.FromSeconds(0.3));
-        await Latency("100 running, 10 to 30 s each", 500, 100,
-            () => TimeSpan.FromSeconds(10 + 20 * Random.Shared.NextDouble()));
+        await Latency("100 running, 5 to 15 s each", 500, 100,
+            () => TimeSpan.FromSeconds(5 + 10 * Random.Shared.NextDouble()));
         await Latency("100 running, 2 to 6 s each", 500, 100,
             () => TimeSpan.FromSeconds(2 + 4 * Random.Shared.NextDouble()));
         MemoryTable();
-        MemoryRow("at the end", op);
+        MemoryRow("at the end", ops.First);
     }
 
-    async Task Throughput(BenchOperator op)
+    async Task Throughput(Operators ops)
     {
-        Table($"{settings.Jobs} OMJobs at once", "seconds", "OMJobs/s", "pods/s", "operator CPU s per 1,000", "Load");
-        requests.Reset(await op.Requests());
-        op.PeakAnon = 0;
+        Table($"{settings.Jobs} OMJobs at once", "seconds", "OMJobs/s", "operator CPU, ms per OMJob", "Load");
+        requests.Reset(await ops.Requests());
+        ops.First.PeakAnon = 0;
         for (var round = 1; round <= settings.Rounds; round++)
         {
-            var (cpu, took) = (op.Cpu, await RunAll(settings.Jobs, settings.Jobs, RunOMJob));
+            var (cpu, took) = (ops.Cpu, await RunAll(settings.Jobs, settings.Jobs, RunOMJob));
             await Finalized();
-            Row($"round {round}", $"{took:0.0}", $"{settings.Jobs / took:0.0}", $"{2 * settings.Jobs / took:0.0}",
-                $"{(op.Cpu - cpu) / settings.Jobs * 1000:0.00}", Load);
+            Row($"round {round}", $"{took:0.0}", $"{settings.Jobs / took:0.0}",
+                $"{(ops.Cpu - cpu) / settings.Jobs * 1000:0.00}", Load);
         }
-        await Task.Delay(TimeSpan.FromSeconds(5)); // the last events
-        var counted = await requests.Read(op);
-        Table("Requests of the operator", "per OMJob");
-        foreach (var (what, count) in counted) Row(what, $"{count / (double)(settings.Rounds * settings.Jobs):0.00}");
+        await RequestTable("per OMJob", settings.Rounds * settings.Jobs, ops);
         MemoryTable();
-        MemoryRow($"after {settings.Rounds * settings.Jobs} OMJobs", op);
+        MemoryRow($"after {settings.Rounds * settings.Jobs} OMJobs", ops.First);
+    }
+
+    async Task RequestTable(string per, int count, Operators ops)
+    {
+        await Task.Delay(TimeSpan.FromSeconds(5)); // the last events
+        Table(ops.Count == 1 ? "Requests of the operator" : $"Requests of {ops.Count} operators", per);
+        foreach (var (what, n) in await requests.Read(ops)) Row(what, $"{n / (double)count:0.00}");
+    }
+
+    /// <summary>So many schedules whose time comes at once, a single time.</summary>
+    async Task Scheduled(Operators ops)
+    {
+        const int schedules = 100;
+        var tick = DateTimeOffset.FromUnixTimeSeconds((DateTimeOffset.UtcNow.ToUnixTimeSeconds() / 60 + 2) * 60);
+        requests.Reset(await ops.Requests());
+        await Task.WhenAll(Enumerable.Range(0, schedules).Select(async i =>
+        {
+            var (name, run) = ($"{ns}-cron-{i}", Shape($"{ns}-cron-{i}", 86400));
+            await Finished(Paths.CronOMJobs(ns), new JsonObject
+            {
+                ["apiVersion"] = "pipelines.openmetadata.org/v1",
+                ["kind"] = "CronOMJob",
+                ["metadata"] = new JsonObject { ["name"] = name },
+                ["spec"] = new JsonObject
+                {
+                    ["schedule"] = tick.ToString("m H d M *", CultureInfo.InvariantCulture),
+                    ["omJobSpec"] = run["spec"]!.DeepClone(),
+                },
+            }, $"{Paths.OMJobs(ns)}/{name}-{tick.ToUnixTimeSeconds()}");
+        }));
+        await Finalized();
+        await RequestTable("per scheduled OMJob", schedules, ops);
+    }
+
+    /// <summary>What the operator holds of OMJobs whose main pods run, and what a new process needs that finds them.
+    /// </summary>
+    async Task Running()
+    {
+        kubelet.RunTime = () => TimeSpan.FromDays(1);
+        MemoryTable();
+        await using (var op = await Start())
+        {
+            MemoryRow("ready", op);
+            _ = RunAll(settings.Running, settings.Running, RunOMJob);
+            await Holds(op);
+        }
+        await using var restarted = await Start();
+        await Holds(restarted);
+
+        async Task Holds(BenchOperator op)
+        {
+            while (await op.Running() < settings.Running) await Task.Delay(1000, stop.Token);
+            MemoryRow($"{settings.Running} running", op);
+            await Task.Delay(TimeSpan.FromSeconds(settings.Idle), stop.Token);
+            MemoryRow($"{settings.Running} running, after {settings.Idle} s", op);
+        }
     }
 
     /// <summary>Until the last step is done for every OMJob.</summary>
@@ -316,43 +400,13 @@ sealed class Bench : IDisposable
             $"{samples.TakeLast(quarter).Average():0.00}", $"{op.PeakAnon:0.00}", $"{op.Anon:0.00}", Load);
     }
 
-    async Task Versus()
-    {
-        await using var op = await Start();
-        var name = $"{ns}-template";
-        await RunOMJob(name);
-        var (main, exit) = (await api.Get(Paths.Pod(ns, name + "-main")), await api.Get(Paths.Pod(ns, name + "-exit")));
-        Table($"{settings.Jobs} at once", "OMJobs/s", "pairs of Jobs/s", "ratio", "operator CPU s per 1,000", "Load");
-        List<double> ratios = [];
-        for (var round = 1; round <= settings.Rounds; round++)
-            ratios.Add(await Round($"round {round}", theirsFirst: round % 2 == 0));
-        ratios.Sort();
-        var events = (await api.List(Paths.Core(ns, "events"))).ToLookup(e => e.Text("involvedObject", "kind"));
-        Say($"\nMedian ratio: {ratios[ratios.Count / 2]:0.00}. "
-            + $"Events: {events["OMJob"].Count()} of OMJobs, {events["Job"].Count()} of Jobs.");
-
-        async Task<double> Round(string title, bool theirsFirst)
-        {
-            var theirs = theirsFirst ? await Theirs() : 0;
-            var (cpu, ours) = (op.Cpu, settings.Jobs / await RunAll(settings.Jobs, settings.Jobs, RunOMJob));
-            await Finalized();
-            cpu = (op.Cpu - cpu) / settings.Jobs * 1000;
-            if (!theirsFirst) theirs = await Theirs();
-            Row(title, $"{ours:0.0}", $"{theirs:0.0}", $"{ours / theirs:0.00}", $"{cpu:0.00}", Load);
-            return ours / theirs;
-        }
-
-        async Task<double> Theirs() => settings.Jobs / await RunAll(settings.Jobs, settings.Jobs, async job =>
-        {
-            await RunBatchJob($"{job}-main", main);
-            await RunBatchJob($"{job}-exit", exit);
-        });
-    }
-
     // ----- running
 
     Task<BenchOperator> Start() =>
-        BenchOperator.Start(settings.Binary, settings.OperatorKubeconfig ?? kubeconfig);
+        BenchOperator.Start(settings.Binary, settings.OperatorKubeconfig ?? kubeconfig, ns);
+
+    async Task<Operators> StartAll() =>
+        new(await Task.WhenAll(Enumerable.Range(0, settings.Replicas).Select(_ => Start())));
 
     /// <summary>Runs so many under names of their own, so many open at a time; returns the seconds it took.</summary>
     async Task<double> RunAll(int count, int open, Func<string, Task> run)
@@ -367,45 +421,34 @@ sealed class Bench : IDisposable
 
     Task RunOMJob(string name) => RunOMJob(name, 86400);
 
-    /// <summary>The repository's example of what the OpenMetadata server creates, until it is finished.</summary>
-    Task RunOMJob(string name, int ttl)
+    Task RunOMJob(string name, int ttl) => Finished(Paths.OMJobs(ns), Shape(name, ttl));
+
+    /// <summary>The repository's example of what the OpenMetadata server creates, with a config of that size.</summary>
+    JsonObject Shape(string name, int ttl)
     {
         var job = Example.Clone();
         job["metadata"]!["name"] = name;
         job["metadata"]!.AsObject().Remove("namespace");
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
+        {
             job["spec"]![pod]!["serviceAccountName"] = "default";
+            var config = job.Items("spec", pod, "env").Single(e => e.Text("name") == "config");
+            var text = config.Text("value")!;
+            while (text.Length < settings.Config) text += text;
+            config["value"] = text[..settings.Config];
+        }
         job["spec"]!["ttlSecondsAfterFinished"] = ttl;
-        return Finished(Paths.OMJobs(ns), job);
+        return job;
     }
 
     static readonly JsonObject Example =
         Json.Yaml(File.ReadAllText(Repository.File("examples/openmetadata-omjob.yaml"))).Single();
 
-    string BatchJobs => $"/apis/batch/v1/namespaces/{ns}/jobs";
-
-    static bool IsComplete(JsonObject job) => job.Items("status", "conditions").Any(c => c.Text("type") == "Complete");
-
-    /// <summary>A Job whose pod is like this one, until it is complete.</summary>
-    Task RunBatchJob(string name, JsonObject pod)
-    {
-        var spec = pod["spec"]!.AsObject().Clone();
-        spec.Remove("nodeName");
-        return Finished(BatchJobs, new JsonObject
-        {
-            ["metadata"] = new JsonObject { ["name"] = name },
-            ["spec"] = new JsonObject
-            {
-                ["backoffLimit"] = 0,
-                ["template"] = new JsonObject { ["spec"] = spec },
-            },
-        });
-    }
-
-    async Task Finished(string collection, JsonObject o)
+    /// <summary>Creates it and waits until it is finished, or what is of that path.</summary>
+    async Task Finished(string collection, JsonObject o, string? path = null)
     {
         var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        unfinished[$"{collection}/{o.Name()}"] = done;
+        unfinished[path ?? $"{collection}/{o.Name()}"] = done;
         await free.WaitAsync();
         try { await api.Create(collection, o); }
         finally { free.Release(); }
@@ -433,6 +476,7 @@ sealed class Bench : IDisposable
         stop.Dispose();
         free.Dispose();
         kubelet.Dispose();
+        bareKubelet.Dispose();
     }
 }
 
@@ -463,11 +507,11 @@ sealed class RequestCount
         seen.Clear();
     }
 
-    public async Task<SortedDictionary<string, long>> Read(BenchOperator op)
+    public async Task<SortedDictionary<string, long>> Read(Operators ops)
     {
         if (source.Server is not null) return new(seen, StringComparer.Ordinal);
         if (source.Audit is null)
-            return new((await op.Requests()).ToDictionary(r => r.Key, r => r.Value - before.GetValueOrDefault(r.Key)));
+            return new((await ops.Requests()).ToDictionary(r => r.Key, r => r.Value - before.GetValueOrDefault(r.Key)));
         var until = DateTime.UtcNow;
         await Task.Delay(TimeSpan.FromSeconds(31)); // it is written with a delay
         return new(File.ReadLines(source.Audit).Where(line => line.Contains(Agent, StringComparison.Ordinal))

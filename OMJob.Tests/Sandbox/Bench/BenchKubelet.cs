@@ -107,7 +107,7 @@ sealed class BenchOperator : IAsyncDisposable
     readonly int port;
     readonly Task sampling;
 
-    BenchOperator(string binary, string kubeconfig)
+    BenchOperator(string binary, string kubeconfig, string ns)
     {
         using (var listener = new TcpListener(IPAddress.Loopback, 0))
         {
@@ -115,7 +115,7 @@ sealed class BenchOperator : IAsyncDisposable
             port = ((IPEndPoint)listener.LocalEndpoint).Port;
         }
         process = Process.Start(new ProcessStartInfo(binary,
-            ["--kubeconfig", kubeconfig, "--health-port", $"{port}", "--metrics-port", "0"])
+            ["--kubeconfig", kubeconfig, "--namespace", ns, "--health-port", $"{port}", "--metrics-port", "0"])
         { RedirectStandardOutput = true })!;
         _ = process.StandardOutput.BaseStream.CopyToAsync(Stream.Null);
         sampling = Sample();
@@ -144,10 +144,10 @@ sealed class BenchOperator : IAsyncDisposable
     }
 
     /// <summary>Started and ready.</summary>
-    public static async Task<BenchOperator> Start(string binary, string kubeconfig)
+    public static async Task<BenchOperator> Start(string binary, string kubeconfig, string ns)
     {
         var start = Stopwatch.GetTimestamp();
-        var started = new BenchOperator(binary, kubeconfig);
+        var started = new BenchOperator(binary, kubeconfig, ns);
         while (!await started.IsReady()) await Task.Delay(2);
         started.ReadyAfter = Stopwatch.GetElapsedTime(start);
         return started;
@@ -168,10 +168,14 @@ sealed class BenchOperator : IAsyncDisposable
     }
 
     /// <summary>Its count of requests, by method and code.</summary>
-    public async Task<Dictionary<string, long>> Requests() =>
+    public Task<Dictionary<string, long>> Requests() => Metric("rest_client_requests_total");
+
+    /// <summary>How many OMJobs are Running.</summary>
+    public async Task<long> Running() => (await Metric("omjob_jobs"))["phase=\"Running\""];
+
+    async Task<Dictionary<string, long>> Metric(string name) =>
         (await Http.GetStringAsync($"http://127.0.0.1:{port}/metrics")).Split('\n')
-            .Where(line => line.StartsWith("rest_client_requests_total{", StringComparison.Ordinal))
-            .Select(line => line.Split('{', '}'))
+            .Where(line => line.StartsWith($"{name}{{", StringComparison.Ordinal)).Select(line => line.Split('{', '}'))
             .ToDictionary(l => l[1], l => long.Parse(l[2], CultureInfo.InvariantCulture));
 
     async Task Sample()
@@ -199,5 +203,26 @@ sealed class BenchOperator : IAsyncDisposable
         await process.WaitForExitAsync();
         await sampling;
         process.Dispose();
+    }
+}
+
+/// <summary>All replicas.</summary>
+sealed class Operators(BenchOperator[] all) : IAsyncDisposable
+{
+    public BenchOperator First => all[0];
+
+    public int Count => all.Length;
+
+    /// <summary>Seconds of processor time of all.</summary>
+    public double Cpu => all.Sum(op => op.Cpu);
+
+    /// <summary>All requests of all, by method and code.</summary>
+    public async Task<Dictionary<string, long>> Requests() =>
+        (await Task.WhenAll(all.Select(op => op.Requests()))).SelectMany(counts => counts)
+            .GroupBy(r => r.Key, r => r.Value).ToDictionary(r => r.Key, r => r.Sum());
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var op in all) await op.DisposeAsync();
     }
 }
