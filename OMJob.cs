@@ -531,8 +531,10 @@ sealed partial class Operator
     {
         var (from, to) = (job.Status.Phase, decision.Status!.Phase);
         var seen = time.GetTimestamp();
-        byte[] Body(bool whole) => Bodies.Status(job, decision.Status, Now, whole);
-        if (!await Take(turn, job, await cluster.UpdateStatus(job.Key, Body, turn.Stop), IsDone)) return false;
+        byte[] sent = [];
+        byte[] Body(bool whole) => sent = Bodies.Status(job, decision.Status, Now, whole);
+        var reply = await cluster.UpdateStatus(job.Key, Body, turn.Stop);
+        if (!await Take(turn, job, reply, IsDone, sent)) return false;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
             cache.Remember(turn.Key, job.Uid, p => p with { MainOver = seen });
         if (from != to)
@@ -570,8 +572,12 @@ sealed partial class Operator
             cluster.Remove(job, reply); // answered with a Status: it is gone, whether a watch will tell or not
     }
 
+    /// <summary>As long as the spec goes into pods it is to be known as admission leaves it.</summary>
     Task<Reply> PatchFinalizers(Job job, IEnumerable<string> finalizers, CancellationToken stop) => cluster.Call(
-        new(HttpMethod.Patch, job.Key.Path, Bodies.Finalizers(job, finalizers), MediaTypes.Merge), stop);
+        new(HttpMethod.Patch, job.Key.Path, Bodies.Finalizers(job, finalizers), MediaTypes.Merge)
+        {
+            Accept = job.Status.Phase.IsFinished() ? MediaTypes.Metadata : MediaTypes.Json,
+        }, stop);
 
     Task<Reply> ReleasePod(Pod pod, CancellationToken stop) => cluster.Call(
         new(HttpMethod.Patch, pod.Key.Path, Bodies.DropFinalizer(pod), MediaTypes.StrategicMerge), stop);
@@ -579,15 +585,15 @@ sealed partial class Operator
     // ----- answers
 
     /// <summary>Takes the answer of a write to an OMJob or a CronOMJob. True where it was done. Done: whether a newer
-    /// state shows that another replica has done the very same.</summary>
-    async Task<bool> Take(Turn turn, CachedObject written, Reply reply, Predicate<Job>? done = null)
+    /// state shows that another replica has done the very same. Sent: an OMJob's status, as it was sent.</summary>
+    async Task<bool> Take(
+        Turn turn, CachedObject written, Reply reply, Predicate<Job>? done = null, byte[]? sent = null)
     {
         switch (reply.Outcome)
         {
             case Outcome.Ok:
                 cache.Remember(turn.Key, p => p with { Failures = 0, YieldsSince = 0 });
-                if (cluster.Parse(reply, written.Key.Resource!) is { } answer)
-                    await cluster.Take(answer, written, reply, turn.Stop);
+                if (Answer() is { } answer) await cluster.Take(answer, written, reply, turn.Stop);
                 return true;
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
@@ -599,6 +605,11 @@ sealed partial class Operator
             default: Retry(turn, written as Job, reply); break;
         }
         return false;
+
+        CachedObject? Answer() => !reply.IsMetadata || written is not Job job
+            ? cluster.Parse(reply, written.Key.Resource!)
+            : reply.Read(ModelJson.Default.JobObject)?.After(job,
+                sent is null ? null : JsonSerializer.Deserialize(sent, ApiJson.Default.JsonElement).Get("status"));
 
         bool IsDone() => done is not null && cache.Get(written.Key) is Job newer && newer.Uid == written.Uid
             && newer.ResourceVersion != written.ResourceVersion && done(newer) && IsLost(turn, newer);

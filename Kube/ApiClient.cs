@@ -15,6 +15,8 @@ delegate Task<Reply> Send(Request request, CancellationToken stop);
 /// <summary>One request.</summary>
 sealed record Request(HttpMethod Method, string Path, byte[]? Body = null, string MediaType = MediaTypes.Json)
 {
+    /// <summary>What is to be answered with; of what is large and known, the metadata will do.</summary>
+    public string Accept { get; init; } = MediaTypes.Json;
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
     /// <summary>For a watch: takes each line (empty: the stream is open); what it returns ends the stream.</summary>
     public Func<ReadOnlyMemory<byte>, Reply?>? OnLine { get; init; }
@@ -101,6 +103,9 @@ sealed record Reply(int Code, byte[] Body)
         }
     }
 
+    /// <summary>Of the object there is the metadata only.</summary>
+    public bool IsMetadata => Body.AsSpan().StartsWith("{\"kind\":\"PartialObjectMetadata\""u8);
+
     /// <summary>It is an object of that kind which is not valid.</summary>
     public bool IsInvalid(Resource resource) =>
         Outcome == Outcome.Invalid && Status?.Details?.Kind == resource.Kind;
@@ -118,7 +123,8 @@ sealed record Reply(int Code, byte[] Body)
 static class MediaTypes
 {
     public const string Json = "application/json", Merge = "application/merge-patch+json",
-        StrategicMerge = "application/strategic-merge-patch+json";
+        StrategicMerge = "application/strategic-merge-patch+json",
+        Metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 }
 
 /// <summary>The only place that talks HTTP. Every fault becomes a value. Where a file of the configuration has changed,
@@ -171,7 +177,6 @@ sealed class ApiClient : IDisposable
         })
         { Timeout = Timeout.InfiniteTimeSpan }; // W1: each request brings its own
         http.DefaultRequestHeaders.UserAgent.ParseAdd(typeof(ApiClient).Assembly.GetName().Name);
-        http.DefaultRequestHeaders.Accept.ParseAdd(MediaTypes.Json);
         if (access.TlsServerName is { } name) http.DefaultRequestHeaders.Host = name; // asked for and checked in TLS
         return http;
     }
@@ -233,6 +238,7 @@ sealed class ApiClient : IDisposable
             Content = request.Body is { } body
                 ? new ByteArrayContent(body) { Headers = { ContentType = new(request.MediaType) } } : null,
         };
+        message.Headers.Accept.ParseAdd(request.Accept);
         if (by.Access.Credentials is { } credentials) // a plugin that hangs does not hear the token
             await credentials.ProcessHttpRequestAsync(message, stop).WaitAsync(stop);
         using var response = await by.Http.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, stop);

@@ -69,21 +69,22 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
     }
 
     /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where RBAC grants
-    /// no update: by namespace, for an hour.</summary>
+    /// no update: by namespace, for an hour. The answer is the metadata only.</summary>
     public async Task<Reply> UpdateStatus(Key key, Func<bool, byte[]> body, CancellationToken stop)
     {
         var (path, ns, patches) = (key.Path + "/status", key.Namespace, false);
         lock (gate) patches = patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
         if (!patches)
         {
-            var reply = await Call(new(HttpMethod.Put, path, body(true)), stop);
+            var reply = await Call(new(HttpMethod.Put, path, body(true)) { Accept = MediaTypes.Metadata }, stop);
             var right = $"update resource \"{key.Resource!.Plural}/status\"";
             if (reply.Code != 403 || !reply.Message.Contains($"cannot {right}", StringComparison.Ordinal)) return reply;
             var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
             lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
             if (first) log.LogWarning("Namespace {Namespace}: no right to {Right}, it is patched", ns, right);
         }
-        return await Call(new(HttpMethod.Patch, path, body(false), MediaTypes.Merge), stop);
+        return await Call(new(HttpMethod.Patch, path, body(false), MediaTypes.Merge) { Accept = MediaTypes.Metadata },
+            stop);
     }
 
     public CachedObject? Parse(Reply reply, Resource resource) =>

@@ -81,18 +81,36 @@ sealed record ObjectMeta(
     string? Name, string? Namespace, string? Uid, string? ResourceVersion, long? Generation,
     DateTimeOffset? CreationTimestamp, DateTimeOffset? DeletionTimestamp, long? DeletionGracePeriodSeconds,
     Dictionary<string, string>? Labels, Dictionary<string, string>? Annotations,
-    List<OwnerReference>? OwnerReferences, string[]? Finalizers)
+    List<OwnerReference>? OwnerReferences, string[]? Finalizers,
+    [property: JsonConverter(typeof(HasApply))] bool? ManagedFields)
 {
     /// <summary>The reference to the owner of that kind that controls it; null: there is none that could be.</summary>
     public OwnerReference? Controller(Resource resource) => OwnerReferences?.Find(o => o is { Controller: true }
         && o.ApiVersion == resource.ApiVersion && o.Kind == resource.Kind && Names.Valid(o.Name) is not null);
 }
 
+/// <summary>Of managedFields only whether somebody applies (server-side): what he owns is large, and his.</summary>
+sealed class HasApply : JsonConverter<bool>
+{
+    public override bool Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options)
+    {
+        if (reader.TokenType != JsonTokenType.StartArray) { reader.Skip(); return false; }
+        var (top, applies) = (reader.CurrentDepth, false);
+        while (reader.Read() && reader.CurrentDepth > top)
+            applies |= reader.TokenType == JsonTokenType.String && reader.CurrentDepth == top + 2
+                && reader.ValueTextEquals("Apply"u8);
+        return applies;
+    }
+
+    public override void Write(Utf8JsonWriter writer, bool value, JsonSerializerOptions options) =>
+        throw new NotSupportedException();
+}
+
 /// <summary>One that is there and cannot be read.</summary>
 sealed class UnreadableObject(string? ns, string? name) : IApiObject
 {
     public ObjectMeta Metadata { get; } =
-        new(name, ns, null, null, null, null, null, null, null, null, null, null);
+        new(name, ns, null, null, null, null, null, null, null, null, null, null, null);
     public CachedObject? ToCached(DateTimeOffset now) => null;
 }
 

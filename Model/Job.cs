@@ -36,6 +36,8 @@ sealed record Job : CachedObject
     public string? RunId { get; init; }
     /// <summary>When this state, or an earlier one, was asked for (server's time); null: a watch has told it.</summary>
     public DateTimeOffset? ReadAt { get; init; }
+    /// <summary>Somebody owns fields of it by server-side apply.</summary>
+    public bool IsApplied { get; init; }
     /// <summary>Since its deletion the namespace was found to be staying.</summary>
     public bool NamespaceAsked { get; init; }
     /// <summary>G20: it was deleted with orphan propagation, its pods are to stay.</summary>
@@ -108,6 +110,19 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
 {
     public CachedObject? ToCached(DateTimeOffset now) => ToJob();
 
+    /// <summary>Of an answer that is metadata only: with the spec that was there, and the status as it was written;
+    /// null: that, too, is as it was.</summary>
+    public Job? After(Job before, JsonElement? written) => (this with { Status = written ?? default }).ToJob() is { } job
+        ? job with
+        {
+            Status = written is null ? before.Status : job.Status,
+            Spec = job.Status.Phase.IsFinished() ? [] : before.Spec,
+            IsWhole = before.IsWhole,
+            HasExitSpec = before.HasExitSpec,
+            Ttl = before.Ttl,
+            BackoffLimit = before.BackoffLimit,
+        } : null;
+
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
     {
@@ -127,6 +142,7 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             Created = meta.CreationTimestamp ?? default,
             Deleting = meta.DeletionTimestamp is not null,
             Finalizers = finalizers,
+            IsApplied = meta.ManagedFields is true,
             Status = status,
             Spec = finished || Spec.ValueKind == JsonValueKind.Undefined
                 ? [] : JsonMarshal.GetRawUtf8Value(Spec).ToArray(),

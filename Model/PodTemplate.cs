@@ -189,6 +189,6 @@ static class PodTemplate
         var labels = new JsonObject();
         var type = pod.Name == MainName(job) ? PodType.Main : PodType.ExitHandler;
         foreach (var (key, value) in OwnLabels(job, type)) labels[key] = Names.LabelValue(value);
-        return Bodies.Metadata(pod.Uid, null, new("labels", labels));
+        return Bodies.Metadata(pod.Uid, null, [new("labels", labels)]);
     }
 }
