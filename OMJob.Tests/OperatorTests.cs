@@ -29,6 +29,43 @@ public sealed class OperatorTests
         return at < 0 ? null : stage.Sent[at].At;
     }
 
+    // ----- a good run
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)] // an answer in full serves as well
+    public void A_run_takes_eight_writes_three_events_and_no_read(bool brief)
+    {
+        var stage = new Stage();
+        if (!brief)
+            stage.Fault = r => r.Accept == MediaTypes.Json ? null
+                : new(200, stage.Ask(r.Method.Method, r.Path, Json.Object(Encoding.UTF8.GetString(r.Body!))).Bytes());
+        stage.Create(AnOMJob.Fresh().WithExit("""{"image":"ingestion:1","command":["x"]}"""));
+        stage.Start();
+        stage.Run(2);
+        stage.Say("run-main", exited: 0);
+        stage.Run(2);
+        stage.Say("run-exit", exited: 0);
+        stage.Run(2);
+        Assert.Equal("Succeeded", stage.Phase);
+        string[] expected =
+        [
+            "PATCH " + JobPath, "POST /pods", "PUT " + JobPath + "/status", "PUT " + JobPath + "/status", "POST /pods",
+            "PUT " + JobPath + "/status", "PATCH /pods/run-main", "PATCH " + JobPath,
+        ];
+        var sent = stage.Sent.Where(s => !s.What.Contains("limit=", StringComparison.Ordinal)).ToArray();
+        var writes = sent.Where(s => !s.What.Contains("/events", StringComparison.Ordinal)).ToArray();
+        Assert.Equal(expected.Length, writes.Length);
+        Assert.All(writes.Zip(expected), w =>
+        {
+            Assert.StartsWith(w.Second.Split(' ')[0], w.First.What, StringComparison.Ordinal);
+            Assert.Contains(w.Second.Split(' ')[1], w.First.What, StringComparison.Ordinal);
+        });
+        Assert.Equal(3, sent.Length - writes.Length);
+        Assert.Equal([2, 3, 5, 7], Enumerable.Range(0, writes.Length)
+            .Where(i => writes[i].Request.Accept == MediaTypes.Metadata));
+    }
+
     // ----- refusals of a pod
 
     [Fact]

@@ -43,6 +43,7 @@ public class OutcomeTests(TestCluster cluster) : ClusterTest(cluster)
         foreach (var field in (string[])["labels", "annotations", "finalizers", "ownerReferences"])
             Assert.Equal(meta[field]!.ToJsonString(), run.Job.At("metadata", field)!.ToJsonString());
         Assert.Equal(1, run.Job.Long("metadata", "generation"));
+        Assert.Empty(run.Job.Items("metadata", "managedFields")); // who owns which field, for nobody applies
         Assert.Equal(job.Spec["mainPodSpec"]!["command"]!.ToJsonString(),
             run.Job.At("spec", "mainPodSpec", "command")!.ToJsonString());
         await Ns.Api.Patch(Paths.OMJob(Ns.Name, "kept"), Json.Object("""{"metadata":{"finalizers":null}}"""));

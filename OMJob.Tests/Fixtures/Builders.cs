@@ -87,6 +87,12 @@ sealed class AnOMJob
         Do(() => metadata["finalizers"] = new JsonArray([.. names.Select(n => (JsonNode)n)]));
     public AnOMJob WithLabel(string key, string value) =>
         Do(() => ((JsonObject)(metadata["labels"] ??= new JsonObject()))[key] = value);
+    public AnOMJob Managed(string operation) => Do(() => metadata["managedFields"]![0] = new JsonObject
+    {
+        ["manager"] = "somebody",
+        ["operation"] = operation,
+        ["fieldsV1"] = JsonNode.Parse("""{"f:spec":{"f:operation":{},"v:\"Apply\"":{}}}"""),
+    });
     public AnOMJob Named(string name) => Do(() => metadata["name"] = name);
     public AnOMJob OwnedBy(string cronUid, bool controller = true) =>
         Do(() => metadata["ownerReferences"] = new JsonArray(new JsonObject

@@ -123,7 +123,7 @@ sealed class Stage : ILogger
     {
         if (Fault(request) is { } fault) { ended.TrySetResult(fault); return; }
         var response = store.Handle(ApiRequest.To(
-            request.Method.Method, request.Path, request.Body, request.MediaType) with { Accept = request.Accept });
+            request.Method.Method, request.Path, request.Body, request.MediaType, request.Accept));
         if (response.Watch is { } watcher) watches.Add((request, ended, watcher, false));
         else ended.TrySetResult(new(response.Code, response.Bytes()) { Date = store.Now });
     }

@@ -137,6 +137,9 @@ public sealed class TransportTests
         Assert.Equal("{\"ä\":1}", seen.Body);
         Assert.Equal("application/merge-patch+json", seen.Headers["Content-Type"]);
         Assert.Equal("application/json", seen.Headers["Accept"]);
+        await api.Send(new(HttpMethod.Get, "/api/v1/pods") { Accept = MediaTypes.Metadata }, Stop);
+        Assert.Equal("application/json; as=PartialObjectMetadata; g=meta.k8s.io; v=v1",
+            server.Requests.Last().Headers["Accept"]);
         Assert.Equal("omjob-operator", seen.Headers["User-Agent"]);
         Assert.Null(seen.Authorization);
     }

@@ -56,7 +56,7 @@ sealed class BusyCluster : IDisposable
         await Pause(2);
         stopped.ThrowIfCancellationRequested();
         var response = store.Handle(ApiRequest.To(
-            request.Method.Method, request.Path, request.Body, request.MediaType) with { Accept = request.Accept });
+            request.Method.Method, request.Path, request.Body, request.MediaType, request.Accept));
         if (response.Watch is { } watcher) return await Tell(watcher, request.OnLine!, stopped);
         await Pause(2);
         return new(response.Code, response.Bytes()) { Date = store.Now };

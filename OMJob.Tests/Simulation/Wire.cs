@@ -164,7 +164,7 @@ sealed partial class World
                 sent.Method == HttpMethod.Patch);
         }
         var response = Store.Handle(ApiRequest.To(
-            sent.Method.Method, path, Admit(sent), sent.MediaType) with { Accept = sent.Accept });
+            sent.Method.Method, path, Admit(sent), sent.MediaType, sent.Accept));
         Serving = null;
         request.Told = response.Items ?? [response.Body];
         if (response.Watch is { } watcher)

@@ -16,7 +16,8 @@ sealed record ApiRequest(string Method, string Path)
     public string User { get; init; } = "admin";
 
     /// <summary>A request for a path that may carry a query.</summary>
-    public static ApiRequest To(string method, string target, ReadOnlyMemory<byte> body = default, string? type = null)
+    public static ApiRequest To(string method, string target, ReadOnlyMemory<byte> body = default, string? type = null,
+        string accept = "application/json")
     {
         var (path, query) = target.IndexOf('?', StringComparison.Ordinal) is var at and >= 0
             ? (target[..at], target[(at + 1)..]) : (target, "");
@@ -25,6 +26,7 @@ sealed record ApiRequest(string Method, string Path)
             Query = ParseQuery(query),
             Body = body,
             ContentType = type ?? "application/json",
+            Accept = accept,
         };
     }
 

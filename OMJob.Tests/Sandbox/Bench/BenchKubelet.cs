@@ -116,7 +116,10 @@ sealed class BenchOperator : IAsyncDisposable
         }
         process = Process.Start(new ProcessStartInfo(binary,
             ["--kubeconfig", kubeconfig, "--namespace", ns, "--health-port", $"{port}", "--metrics-port", "0"])
-        { RedirectStandardOutput = true })!;
+        {
+            RedirectStandardOutput = true,
+            Environment = { ["DOTNET_PROCESSOR_COUNT"] = "1" }, // as in the image
+        })!;
         _ = process.StandardOutput.BaseStream.CopyToAsync(Stream.Null);
         sampling = Sample();
     }

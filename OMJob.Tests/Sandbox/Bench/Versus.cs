@@ -71,13 +71,15 @@ sealed partial class Bench
             1000 * (ops.Cpu - cpu) / settings.Jobs);
     }
 
-    /// <summary>What others have left would be carried by whoever comes next.</summary>
+    /// <summary>What others have left would be carried by whoever comes next: also the work of its collection.</summary>
     async Task Clear()
     {
         string[] collections = [Paths.OMJobs(ns), Paths.OMJobs(bare), BatchJobs, Paths.Pods(ns), Paths.Pods(bare)];
         foreach (var collection in collections)
             while ((await api.List($"{collection}?limit=1")).Count > 0)
                 await api.Delete(collection, "Background");
+        for (double before = 0, now = await ServerCpu(); now - before > 0.2; (before, now) = (now, await ServerCpu()))
+            await Task.Delay(TimeSpan.FromSeconds(1), stop.Token);
     }
 
     static double Median(Peer peer, Func<Cost, double> of) => Median(peer.Costs.Select(of));
