@@ -72,12 +72,12 @@ public class RefusalTests(TestCluster cluster) : ClusterTest(cluster)
     {
         Tier.Full("it waits for a minute");
         await Ns.Operator();
-        var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "not a name", "value": "x"}]""");
+        var invalid = new JobBuilder("invalid").With("mainPodSpec.env", """[{"name": "no=name", "value": "x"}]""");
         var good = new JobBuilder("good");
         await Ns.Create(invalid);
         await Ns.Create(good);
         var run = await Ns.Ends(invalid, "Failed", mains: 0, seconds: 240);
-        Assert.Contains("not a name", run.Message);
+        Assert.Contains("no=name", run.Message);
         Assert.Equal("pipelineStatus=failed\n", Ns.Logs("invalid-exit"));
         await Ns.Ends(good, "Succeeded");
     }
@@ -86,10 +86,10 @@ public class RefusalTests(TestCluster cluster) : ClusterTest(cluster)
     public async Task G15_H7_an_exit_handler_that_stays_invalid_for_its_deadline_fails_in_the_API_servers_words()
     {
         await Ns.Operator("--exit-handler-deadline", "5s");
-        var job = new JobBuilder("invalid").With("exitHandlerSpec.env", """[{"name": "not a name", "value": "x"}]""");
+        var job = new JobBuilder("invalid").With("exitHandlerSpec.env", """[{"name": "no=name", "value": "x"}]""");
         await Ns.Create(job);
         var run = await Ns.Ends(job, "Failed", attempts: 0);
         Assert.Equal(0, run.ExitCode);
-        Assert.Contains("not a name", run.Message);
+        Assert.Contains("no=name", run.Message);
     }
 }

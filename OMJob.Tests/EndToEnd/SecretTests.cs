@@ -21,7 +21,7 @@ public class SecretTests(TestCluster cluster) : ClusterTest(cluster)
         JobBuilder good = Marked("good"), bad = Marked("bad", "exit 3"), killed = Marked("killed", "sleep 600"),
             refused = Marked("refused"), unreadable = Marked("unreadable");
         refused.With("mainPodSpec.env",
-            Env.Replace("]", $$""", {"name": "not a name", "value": "{{Mark}}"}]""", StringComparison.Ordinal));
+            Env.Replace("]", $$""", {"name": "no=name", "value": "{{Mark}}"}]""", StringComparison.Ordinal));
         unreadable.With("exitHandlerSpec.securityContext", """{"runAsUser": "not a number"}""");
         foreach (var job in (JobBuilder[])[good, bad, killed, refused, unreadable]) await Ns.Create(job);
         await Ns.PodPhase("killed-main", "Running");

@@ -272,10 +272,14 @@ sealed class TestNamespace : IAsyncDisposable
         int seconds = 60)
     {
         await Job(builder, "ends", j => j.Text("status", "phase") is "Succeeded" or "Failed", seconds);
-        await Eventually.True("no finalizer of ours is left", async () =>
-            (await Api.List(Paths.Pods(Name))).Where(p => Run.IsOf(builder.Uid, p))
-                .Append(await Api.Find(Paths.OMJob(Name, builder.Name)))
-                .All(o => !o.Finalizers().Any(f => f.StartsWith("pipelines.openmetadata.org/"))));
+        await Eventually.True("no finalizer of ours is left, and the watch has told it", async () =>
+        {
+            var job = await Api.Find(Paths.OMJob(Name, builder.Name));
+            var version = job.Text("metadata", "resourceVersion");
+            return (await Api.List(Paths.Pods(Name))).Where(p => Run.IsOf(builder.Uid, p)).Append(job)
+                    .All(o => !o.Finalizers().Any(f => f.StartsWith("pipelines.openmetadata.org/")))
+                && (job is null || History.Any(n => n.Object.Text("metadata", "resourceVersion") == version));
+        });
         var run = new Run(History, builder.Uid);
         run.Check(phase, mains, attempts, adopted);
         return run;

@@ -275,6 +275,12 @@ sealed class SandboxClient : IDisposable
                 : body is JsonArray ? "application/json-patch+json" : "application/merge-patch+json");
         }
         using var answer = await http.SendAsync(request, deadline.Token);
+        // A CRD that has changed is not served for a moment.
+        if (answer is { StatusCode: HttpStatusCode.TooManyRequests, Headers.RetryAfter.Delta: { TotalSeconds: 1 } soon })
+        {
+            await Task.Delay(soon, deadline.Token);
+            return await SendText(method, path, body, stop);
+        }
         var text = await answer.Content.ReadAsStringAsync(deadline.Token);
         return answer.IsSuccessStatusCode ? text : throw new ApiException(answer.StatusCode, text);
     }
