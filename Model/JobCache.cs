@@ -54,6 +54,9 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
     protected override CachedObject Keep(CachedObject? before, CachedObject after)
     {
         if (before is null) after = after with { Key = after.Key with { Namespace = Shared(after.Namespace) } };
+        // A spec seldom changes: so the new copy of it dies young, and the old one does not become old garbage.
+        if (before is Job old && after is Job same && same.Spec.AsSpan().SequenceEqual(old.Spec))
+            after = same with { Spec = old.Spec };
         if (before is Job { Size: var less }) size -= less;
         if (after is Job job)
             after = job.IsLetGo ? Retained.Of(job) : size + job.Size <= Capacity ? job : job.Short();

@@ -42,6 +42,18 @@ public sealed class JobCacheTests
     }
 
     [Fact]
+    public void A_spec_that_stays_as_it_is_is_kept_once()
+    {
+        cache.Upsert(Job(100));
+        var spec = ((Job)cache.Get(Run)!).Spec;
+        cache.Upsert(Job(101));
+        Assert.Same(spec, ((Job)cache.Get(Run)!).Spec);
+        cache.Upsert(Job(102, like: AnOMJob.Running().WithSpec("ttlSecondsAfterFinished", 7)));
+        Assert.NotEqual(spec, ((Job)cache.Get(Run)!).Spec);
+        Assert.NotEmpty(((Job)cache.Get(Run)!).Spec);
+    }
+
+    [Fact]
     public void An_answer_of_the_version_that_is_held_makes_it_read_at_that_time()
     {
         cache.Upsert(Job(100), readAt: Moment.Now);
