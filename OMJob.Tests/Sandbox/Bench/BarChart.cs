@@ -7,7 +7,7 @@ namespace OMJobs.Sandbox;
 
 static class BarChart
 {
-    const int Width = 720, Left = 270, Bar = 22, Step = 30; // pixels
+    const int Width = 720, Left = 130, Bar = 22, Step = 30; // pixels
 
     /// <summary>A panel of horizontal bars for each measure; each has a scale of its own.</summary>
     public static string Draw(string title, params (string Measure, (string Name, double Value)[] Bars)[] panels)

@@ -57,8 +57,8 @@ sealed partial class Bench : IDisposable
         var idle = Count("--idle", 60, "seconds to look at the idle operator");
         var retained = Count("--retained", 0, "instead: start and idle with this many finished OMJobs and their pods");
         var running = Count("--running", 0, "instead: memory with this many OMJobs whose main pods run");
-        var versus = Text("--versus", "jobs", "instead, in turn: the pods alone, the same pods as OMJobs, and as "
-            + "batch/v1 Jobs, two in a row; not on the sandbox");
+        var versus = Text("--versus", "jobs", "instead, in turn: OMJobs, the same pods as batch/v1 Jobs, two in a "
+            + "row, and the pods alone, with no more than an OMJob's creation; not on the sandbox");
         versus.AcceptOnlyFromAmong("jobs");
         var chart = Text("--chart", "FILE", "draw what --versus measures, as SVG");
         var churn = Count("--ttl-churn", 0, "instead: this many OMJobs with a TTL of 15 s through one process");

@@ -23,7 +23,7 @@ sealed partial class Bench
         await RunOMJob(name);
         var main = Plain(await api.Get(Paths.Pod(ns, $"{name}-main")));
         var exit = Plain(await api.Get(Paths.Pod(ns, $"{name}-exit")));
-        var floor = new Peer("the pods alone, and an OMJob's creation", async job =>
+        var floor = new Peer("the pods alone", async job =>
         {
             await api.Create(Paths.OMJobs(bare), Shape(job, 86400));
             await Finished(Paths.Pods(bare), Named($"{job}-main", main));
