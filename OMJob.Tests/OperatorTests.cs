@@ -66,6 +66,34 @@ public sealed class OperatorTests
             .Where(i => writes[i].Request.Accept == MediaTypes.Metadata));
     }
 
+    [Fact]
+    public void G12_a_replica_that_was_late_acts_after_two_seconds_though_its_pod_is_ready_and_not_ready_by_turns()
+    {
+        var (stage, raced) = (new Stage(), false);
+        stage.Fault = request =>
+        {
+            if (raced || !IsUpdate(request, "/status")) return null;
+            raced = true; // another replica is first with the very same
+            var status = Json.Object(Encoding.UTF8.GetString(request.Body!))["status"]!.DeepClone();
+            stage.PatchJob(status.AsObject());
+            return null;
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(3);
+        Assert.Equal(["Running"], stage.Sent.Where(s => IsUpdate(s.Request, "/status"))
+            .Select(s => Json.Parse(s.Request.Body).Text("status", "phase")));
+        stage.Say("run-main", 3);
+        var ended = stage.Seconds;
+        for (var i = 0; i < 12; i++)
+        {
+            stage.Run(0.5);
+            var ready = Json.Object($$"""{"status":{"conditions":[{"type":"Ready","status":"{{i % 2 == 0}}"}]} }""");
+            Assert.True(stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main/status", ready).Ok);
+        }
+        Assert.InRange(Wrote(stage, "ExitHandlerRunning")!.Value, ended + 1.9, ended + 2.6);
+    }
+
     // ----- refusals of a pod
 
     [Fact]
