@@ -25,6 +25,8 @@ sealed partial class Operator
 {
     /// <summary>For how long nothing may have changed before a replica that was late acts in another's place.</summary>
     static readonly TimeSpan Stillness = TimeSpan.FromSeconds(2);
+    /// <summary>For how long it waits at most, where changes do not end.</summary>
+    static readonly TimeSpan LongestYield = 5 * Stillness;
 
     readonly Cluster cluster;
     readonly JobCache cache;
@@ -147,9 +149,14 @@ sealed partial class Operator
     {
         var job = cache.Get(key) as Job;
         if (after is Pod seen) RememberStopped(key, seen);
-        // What of a pod is not decided on, as that it is ready or not, is no change: it might go on for ever.
-        if (cache.ProgressOf(key).YieldsSince != 0 && !(before is Pod old && after is Pod now
-            && old with { ResourceVersion = now.ResourceVersion } == now)) Yield(key, job);
+        // What is not decided on is no change: that a pod is ready or not, that somebody annotates.
+        var same = (before, after) switch
+        {
+            (Pod old, Pod now) => old with { ResourceVersion = now.ResourceVersion } == now,
+            (Job old, Job now) => old.IsLike(now),
+            _ => false,
+        };
+        if (!same && cache.ProgressOf(key).YieldsSince != 0) Yield(key, job);
         // What stood in the way of a creation may have been this pod. G17: if it is ours, it may be created again, with
         // backoff, once the OMJob is seen to be there still: no race with what deletes it, nor the collector.
         if (after is Tombstone && job is not null)
@@ -212,7 +219,7 @@ sealed partial class Operator
             log.LogError("{Namespace}/{Name}: {Type} {Trace}", key.Namespace, key.Name, e.GetType(), e.StackTrace);
             turn.Retry(TimeSpan.FromSeconds(30));
         }
-        if (turn.Untold is { About: { } about } left) Record(about, left);
+        Tell(turn);
         if (turn.Due is { } due) queue.AddAfter(key, time.GetElapsedTime(time.GetTimestamp(), due));
         var controller = Metrics.Label("controller", key.Resource!.Kind.ToLowerInvariant());
         metrics.Count(Metrics.Reconciles,
@@ -222,6 +229,13 @@ sealed partial class Operator
         metrics.Observe(Metrics.ReconcileTime, controller, time.GetElapsedTime(start));
     }
 
+    /// <summary>What a turn has kept back, to be told along with what would come next.</summary>
+    void Tell(Turn turn)
+    {
+        if (turn.Untold is { About: { } about } kept) Record(about, kept);
+        turn.Untold = null;
+    }
+
     async Task ReconcileJob(Turn turn)
     {
         var key = turn.Key;
@@ -229,7 +243,8 @@ sealed partial class Operator
         var job = owner as Job;
         // What names no OMJob is found by whoever asks for the pod.
         if (key.Name.Length == 0 || (job is null && pods.Length == 0)) return;
-        if (known.YieldsSince != 0 && time.GetElapsedTime(known.YieldsSince) is var still && still < Stillness)
+        if (known.YieldsSince != 0 && time.GetElapsedTime(known.YieldsSince) is var still && still < Stillness
+            && time.GetTimestamp() < known.YieldsUntil)
         {
             turn.Requeue(Stillness - still);
             return;
@@ -296,10 +311,14 @@ sealed partial class Operator
                     && decision.Status!.Phase == Phase.ExitHandlerRunning:
                     turn.Untold = decision.Event! with { About = job };
                     if (!await WriteStatus(turn, job, decision with { Event = null })) { turn.Untold = null; return; }
-                    if (cache.Get(turn.Key) is not Job over || over.Uid != job.Uid) return;
+                    if (cache.Get(turn.Key) is not Job over || over.Uid != job.Uid
+                        || over.ResourceVersion == job.ResourceVersion) return;
                     (job, exit) = (over, View(PodTemplate.ExitName(over)));
                     break;
-                default: await Execute(turn, job, decision); return;
+                default:
+                    Tell(turn);
+                    await Execute(turn, job, decision);
+                    return;
             }
         }
     }
@@ -453,12 +472,9 @@ sealed partial class Operator
         });
         Log(key, $"Created {name}");
         Record(job, main ? new("MainPodCreated", $"Created main pod {name}")
-            : turn.Untold is not { } over ? new("ExitHandlerCreated", $"Created exit handler pod {name}")
-            : over with
-            {
-                Action = "ExitHandlerCreated",
-                Message = $"{over.Message}; created exit handler pod {name}",
-            });
+            : job.Status.HandlerMessage.Length > 0 ? new("ExitHandlerCreated", $"Created exit handler pod {name}")
+            : new("ExitHandlerCreated", $"{job.Status.MainMessage}; created exit handler pod {name}",
+                job.Status.ExitCode != 0));
         turn.Untold = null;
         if (!main && known.MainOver != 0)
             metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
@@ -487,6 +503,7 @@ sealed partial class Operator
     /// <summary>G14: what creates no pod now may do so later. Waits with backoff and says what blocks it.</summary>
     async Task Block(Turn turn, Job job, PodType type, Reply refusal)
     {
+        Tell(turn);
         var main = type == PodType.Main;
         var said = $"{Ending.Blocked.Phrase}: {Redacted(refusal, job)}";
         if (!main && PodTemplate.Number(job) > 1) said = JobStatus.OfAttempt(PodTemplate.Ran(job) + 1, said); // H9
@@ -533,7 +550,8 @@ sealed partial class Operator
         var seen = time.GetTimestamp();
         byte[] sent = [];
         byte[] Body(bool whole) => sent = Bodies.Status(job, decision.Status, Now, whole);
-        var reply = await cluster.UpdateStatus(job.Key, Body, turn.Stop);
+        // An API server of 1.20 takes what is not in the body for taken out by us: whoever applies would lose what is his.
+        var reply = await cluster.UpdateStatus(job.Key, Body, job.IsApplied, turn.Stop);
         if (!await Take(turn, job, reply, IsDone, sent)) return false;
         if (from < Phase.ExitHandlerRunning && to == Phase.ExitHandlerRunning)
             cache.Remember(turn.Key, job.Uid, p => p with { MainOver = seen });
@@ -549,7 +567,8 @@ sealed partial class Operator
         return true;
 
         bool IsDone(Job newer) => (newer.Status.Phase, newer.Status.MainPodName, newer.Status.ExitPodName)
-            == (to, decision.Status.MainPodName, decision.Status.ExitPodName);
+                == (to, decision.Status.MainPodName, decision.Status.ExitPodName)
+            && (to.IsFinished() || newer.Status.Message == decision.Status.Message);
     }
 
     /// <summary>Deletes a finished job, at most fifty a second: a backlog at the first start is no storm. The key is
@@ -594,6 +613,7 @@ sealed partial class Operator
             case Outcome.Ok:
                 cache.Remember(turn.Key, p => p with { Failures = 0, YieldsSince = 0 });
                 if (Answer() is { } answer) await cluster.Take(answer, written, reply, turn.Stop);
+                else if (sent is not null) await cluster.Get(written.Key, turn.Stop); // it says nothing
                 return true;
             case Outcome.NotFound: cluster.Remove(written, reply); break;
             case Outcome.Conflict: // observe again, never try harder
@@ -606,8 +626,7 @@ sealed partial class Operator
         }
         return false;
 
-        CachedObject? Answer() => !reply.IsMetadata || written is not Job job
-            ? cluster.Parse(reply, written.Key.Resource!)
+        CachedObject? Answer() => written is not Job job ? cluster.Parse(reply, written.Key.Resource!)
             : reply.Read(ModelJson.Default.JobObject)?.After(job,
                 sent is null ? null : JsonSerializer.Deserialize(sent, ApiJson.Default.JsonElement).Get("status"));
 
@@ -620,6 +639,8 @@ sealed partial class Operator
     {
         if (cache.ProgressOf(turn.Key).Failures > 0) return false;
         Yield(turn.Key, job);
+        var longest = time.GetTimestamp() + (long)(LongestYield.TotalSeconds * time.TimestampFrequency);
+        cache.Remember(turn.Key, job.Uid, p => p with { YieldsUntil = longest });
         turn.Requeue(Stillness);
         return true;
     }
@@ -631,6 +652,7 @@ sealed partial class Operator
     async Task<bool> TakePod(Turn turn, Job? job, Pod pod, Reply reply)
     {
         var answer = cluster.Parse(reply, Resources.Pods) as Pod;
+        if (reply.Ok) cache.Remember(turn.Key, p => p with { YieldsSince = 0 });
         if (answer?.Uid == pod.Uid) RememberStopped(turn.Key, answer);
         if (answer?.Uid == pod.Uid && !answer.LostLabels) await cluster.Take(answer, pod, reply, turn.Stop);
         else if (reply.Ok || reply.Outcome is Outcome.NotFound)

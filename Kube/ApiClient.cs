@@ -103,9 +103,6 @@ sealed record Reply(int Code, byte[] Body)
         }
     }
 
-    /// <summary>Of the object there is the metadata only.</summary>
-    public bool IsMetadata => Body.AsSpan().StartsWith("{\"kind\":\"PartialObjectMetadata\""u8);
-
     /// <summary>It is an object of that kind which is not valid.</summary>
     public bool IsInvalid(Resource resource) =>
         Outcome == Outcome.Invalid && Status?.Details?.Kind == resource.Kind;
@@ -124,7 +121,7 @@ static class MediaTypes
 {
     public const string Json = "application/json", Merge = "application/merge-patch+json",
         StrategicMerge = "application/strategic-merge-patch+json",
-        Metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        Metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 }
 
 /// <summary>The only place that talks HTTP. Every fault becomes a value. Where a file of the configuration has changed,

@@ -68,23 +68,30 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
             : reply with { Found = found };
     }
 
-    /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where RBAC grants
-    /// no update: by namespace, for an hour. The answer is the metadata only.</summary>
-    public async Task<Reply> UpdateStatus(Key key, Func<bool, byte[]> body, CancellationToken stop)
+    /// <summary>Replaces a status (whole), which costs an API server less than a patch. That serves where the body is
+    /// refused, for what admits it sees nothing but the status, and where RBAC grants no update: by namespace, for an
+    /// hour. Patch: that is to be it. The answer is the metadata only.</summary>
+    public async Task<Reply> UpdateStatus(Key key, Func<bool, byte[]> body, bool patch, CancellationToken stop)
     {
-        var (path, ns, patches) = (key.Path + "/status", key.Namespace, false);
-        lock (gate) patches = patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
-        if (!patches)
+        var (path, ns) = (key.Path + "/status", key.Namespace);
+        lock (gate) patch |= patched.TryGetValue(ns, out var hour) && !hour.IsCompleted;
+        if (!patch)
         {
             var reply = await Call(new(HttpMethod.Put, path, body(true)) { Accept = MediaTypes.Metadata }, stop);
+            if (reply.Code is < 400 or >= 500 || reply.Outcome
+                is Outcome.Conflict or Outcome.NotFound or Outcome.TooMany or Outcome.Unauthorized) return reply;
             var right = $"update resource \"{key.Resource!.Plural}/status\"";
-            if (reply.Code != 403 || !reply.Message.Contains($"cannot {right}", StringComparison.Ordinal)) return reply;
-            var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
-            lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
-            if (first) log.LogWarning("Namespace {Namespace}: no right to {Right}, it is patched", ns, right);
+            if (reply.Code == 403 && reply.Message.Contains($"cannot {right}", StringComparison.Ordinal))
+            {
+                var (first, anHour) = (false, Task.Delay(TimeSpan.FromHours(1), time, stop));
+                lock (gate) (first, patched[ns]) = (!patched.ContainsKey(ns), anHour);
+                if (first) log.LogWarning("Namespace {Namespace}: no right to {Right}, it is patched", ns, right);
+            }
         }
-        return await Call(new(HttpMethod.Patch, path, body(false), MediaTypes.Merge) { Accept = MediaTypes.Metadata },
-            stop);
+        var patching = new Request(HttpMethod.Patch, path, body(false), MediaTypes.Merge);
+        var answer = await Call(patching with { Accept = MediaTypes.Metadata }, stop);
+        if (answer.Code == 403) lock (gate) patched.Remove(ns); // it may be the other way round by now
+        return answer;
     }
 
     public CachedObject? Parse(Reply reply, Resource resource) =>

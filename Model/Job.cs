@@ -46,6 +46,9 @@ sealed record Job : CachedObject
     public bool HasFinalizer => Finalizers.Contains(Finalizer);
     /// <summary>It is over, and nothing of ours holds it.</summary>
     public bool IsLetGo => Status.Phase.IsFinished() && !HasFinalizer;
+    /// <summary>What is decided on is the same.</summary>
+    public bool IsLike(Job other) => Status == other.Status && Deleting == other.Deleting
+        && Generation == other.Generation && Finalizers.SequenceEqual(other.Finalizers);
     /// <summary>Reads the spec anew each time.</summary>
     public JsonElement ReadSpec() =>
         Spec.Length == 0 ? default : JsonSerializer.Deserialize(Spec, ApiJson.Default.JsonElement);
@@ -106,14 +109,15 @@ sealed record Retained : CachedObject
     };
 }
 
-sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
+sealed record JobObject(string? Kind, ObjectMeta? Metadata, JsonElement Spec, JsonElement Status) : IApiObject
 {
     public CachedObject? ToCached(DateTimeOffset now) => ToJob();
 
-    /// <summary>Of an answer that is metadata only: with the spec that was there, and the status as it was written;
-    /// null: that, too, is as it was.</summary>
-    public Job? After(Job before, JsonElement? written) => (this with { Status = written ?? default }).ToJob() is { } job
-        ? job with
+    /// <summary>What a write was answered with. Of one that is metadata only: with the spec that was there, and the
+    /// status as it was written; null: that, too, is as it was.</summary>
+    public Job? After(Job before, JsonElement? written) => Kind != "PartialObjectMetadata" ? ToJob()
+        : (this with { Kind = null, Status = written ?? default }).ToJob() is not { } job ? null
+        : job with
         {
             Status = written is null ? before.Status : job.Status,
             Spec = job.Status.Phase.IsFinished() ? [] : before.Spec,
@@ -121,13 +125,13 @@ sealed record JobObject(ObjectMeta? Metadata, JsonElement Spec, JsonElement Stat
             HasExitSpec = before.HasExitSpec,
             Ttl = before.Ttl,
             BackoffLimit = before.BackoffLimit,
-        } : null;
+        };
 
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
     {
-        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta)
-            return null;
+        if (Metadata is not { Name: { } name, Namespace: { } ns, Uid: { } uid, ResourceVersion: { } version } meta
+            || Kind is not (null or "OMJob")) return null;
         var status = JobStatus.Read(Status);
         var finished = status.Phase.IsFinished();
         var end = status.CompletionTime ?? meta.CreationTimestamp;

@@ -30,6 +30,8 @@ sealed record Progress
     /// <summary>Another replica was first with a step of ours (timestamp of the last change since; 0: none was): this
     /// one acts only where nothing has changed for a while, until a write of its own is done.</summary>
     public long YieldsSince { get; init; }
+    /// <summary>But not for longer than to here, whatever changes (timestamp).</summary>
+    public long YieldsUntil { get; init; }
     /// <summary>Since its deletion the OMJob's namespace was found to be staying.</summary>
     public bool NamespaceAsked { get; init; }
     /// <summary>When its deletion's turn is (timestamp); 0: none is waited for.</summary>

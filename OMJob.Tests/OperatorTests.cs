@@ -66,34 +66,6 @@ public sealed class OperatorTests
             .Where(i => writes[i].Request.Accept == MediaTypes.Metadata));
     }
 
-    [Fact]
-    public void G12_a_replica_that_was_late_acts_after_two_seconds_though_its_pod_is_ready_and_not_ready_by_turns()
-    {
-        var (stage, raced) = (new Stage(), false);
-        stage.Fault = request =>
-        {
-            if (raced || !IsUpdate(request, "/status")) return null;
-            raced = true; // another replica is first with the very same
-            var status = Json.Object(Encoding.UTF8.GetString(request.Body!))["status"]!.DeepClone();
-            stage.PatchJob(status.AsObject());
-            return null;
-        };
-        stage.Create(AnOMJob.Fresh());
-        stage.Start();
-        stage.Run(3);
-        Assert.Equal(["Running"], stage.Sent.Where(s => IsUpdate(s.Request, "/status"))
-            .Select(s => Json.Parse(s.Request.Body).Text("status", "phase")));
-        stage.Say("run-main", 3);
-        var ended = stage.Seconds;
-        for (var i = 0; i < 12; i++)
-        {
-            stage.Run(0.5);
-            var ready = Json.Object($$"""{"status":{"conditions":[{"type":"Ready","status":"{{i % 2 == 0}}"}]} }""");
-            Assert.True(stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main/status", ready).Ok);
-        }
-        Assert.InRange(Wrote(stage, "ExitHandlerRunning")!.Value, ended + 1.9, ended + 2.6);
-    }
-
     // ----- refusals of a pod
 
     [Fact]
@@ -590,19 +562,104 @@ public sealed class OperatorTests
     }
 
     [Fact]
-    public void A_webhook_that_refuses_a_status_is_asked_again_for_the_same()
+    public void A_policy_that_misses_what_a_status_alone_has_not_is_shown_a_patch_of_it_each_time()
     {
         var stage = new Stage
         {
             Fault = r => r.Method != HttpMethod.Put ? null
-                : Refusal(403, "Forbidden", "admission webhook \\\"x\\\" denied the request: closed"),
+                : Refusal(403, "Forbidden", "policy \\\"x\\\" denied request: no such key: labels"),
         };
         stage.Create(AnOMJob.Fresh());
         stage.Start();
-        stage.Run(60);
-        Assert.InRange(stage.At("PUT").Length, 3, 20);
-        Assert.DoesNotContain(stage.Sent, s => s.What.Contains("/status", StringComparison.Ordinal)
-            && s.Request.Method == HttpMethod.Patch);
+        stage.Say("run-main", 0);
+        stage.Run(1);
+        stage.Say("run-exit", 0);
+        stage.Run(1);
+        Assert.Equal("Succeeded", stage.Phase);
+        Assert.Equal(3, stage.At("PUT").Length);
+        Assert.DoesNotContain(stage.Logged, line => line.Contains("no right", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Where_a_role_gets_update_instead_of_patch_a_run_goes_on()
+    {
+        var (stage, granted) = (new Stage(), "patch");
+        stage.Fault = r => !r.Path.EndsWith("run/status", StringComparison.Ordinal)
+            || (r.Method == HttpMethod.Put ? "update" : "patch") is var verb && verb == granted ? null
+            : Refusal(403, "Forbidden",
+                $"omjobs \\\"run\\\" is forbidden: User \\\"u\\\" cannot {verb} resource \\\"omjobs/status\\\" in API group");
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", null);
+        stage.Run(5);
+        Assert.Equal("Running", stage.Phase);
+        granted = "update";
+        stage.Say("run-main", 3);
+        stage.Run(10);
+        Assert.NotNull(stage.Pod("run-exit"));
+    }
+
+    [Theory]
+    [InlineData("""{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":META}""")] // as a proxy may
+    [InlineData("""{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":META}""")]
+    [InlineData("""{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":META}""")]
+    [InlineData("""{"kind":"Status","status":"Success"}""")]
+    [InlineData("{}")]
+    [InlineData("")]
+    public void Whatever_a_status_is_answered_with_the_run_goes_on_at_once_and_says_how_main_ended(string answer)
+    {
+        var stage = new Stage();
+        stage.Fault = r =>
+        {
+            if (r.Accept != MediaTypes.Metadata) return null;
+            var done = stage.Ask(r.Method.Method, r.Path, Json.Object(Encoding.UTF8.GetString(r.Body!)));
+            return !done.Ok ? new(done.Code, done.Bytes()) : new(200, Encoding.UTF8.GetBytes(
+                answer.Replace("META", done.Body["metadata"]!.ToJsonString(), StringComparison.Ordinal)));
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(1);
+        stage.Say("run-main", 3);
+        stage.Run(1);
+        stage.Say("run-exit", 0);
+        stage.Run(1);
+        Assert.Equal("Failed", stage.Phase);
+        Assert.Equal(3, stage.At("PUT").Length);
+        Assert.Contains("Warning ExitHandlerCreated: Main pod failed with exit code 3; created exit handler pod run-exit",
+            stage.Events);
+    }
+
+    [Fact]
+    public void What_blocks_the_handler_is_one_event_after_that_of_the_main_pods_end()
+    {
+        var stage = new Stage { Fault = r => IsCreation(r, "-exit") ? Refusal(403, "Forbidden", "quota") : null };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Say("run-main", 3);
+        stage.Run(20);
+        Assert.Equal(["MainPodCreated", "MainPodFailed", "ExitHandlerBlocked"], stage.Sent
+            .Where(s => s.What.EndsWith("/events", StringComparison.Ordinal))
+            .Select(s => Json.Parse(s.Request.Body).Text("action")));
+    }
+
+    [Fact]
+    public void After_a_crash_between_status_and_exit_pod_an_event_tells_how_the_main_pod_ended()
+    {
+        var (stage, crashed) = (new Stage(), false);
+        stage.Fault = r =>
+        {
+            if (crashed || !IsCreation(r, "-exit")) return null;
+            crashed = true;
+            stage.Restart();
+            return Refusal(500, "InternalError", "crash");
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(1);
+        stage.Say("run-main", 3);
+        stage.Run(5);
+        Assert.Contains("Warning ExitHandlerCreated: Main pod failed with exit code 3; created exit handler pod run-exit",
+            stage.Events);
     }
 
     // ----- events

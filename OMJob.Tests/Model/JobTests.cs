@@ -34,7 +34,7 @@ public sealed class JobTests
         var stored = JsonNode.Parse(like.Json)!.AsObject();
         stored["metadata"]!["resourceVersion"] = "101";
         stored["status"] = JsonNode.Parse(sent)!["status"]!.DeepClone();
-        var metadata = new JsonObject { ["metadata"] = stored["metadata"]!.DeepClone() };
+        var metadata = Metadata(stored);
         var read = Read(stored).ToJob()!;
         var after = Read(metadata).After(like.Job, JsonDocument.Parse(sent).RootElement.GetProperty("status"))!;
         Assert.Equal(read.Spec, after.Spec);
@@ -51,7 +51,7 @@ public sealed class JobTests
         var before = like.Job;
         var stored = JsonNode.Parse(like.WithFinalizers().Json)!.AsObject();
         stored["metadata"]!["resourceVersion"] = "101";
-        var metadata = new JsonObject { ["metadata"] = stored["metadata"]!.DeepClone() };
+        var metadata = Metadata(stored);
         Assert.Equal(Retained.Of(Read(stored).ToJob()!), Retained.Of(Read(metadata).After(before, null)!));
     }
 
@@ -88,6 +88,12 @@ public sealed class JobTests
         var job = Read(whole).ToJob()!;
         Assert.Equal((false, Phase.Running), (job.IsApplied, job.Status.Phase));
     }
+
+    static JsonObject Metadata(JsonObject job) => new()
+    {
+        ["kind"] = "PartialObjectMetadata",
+        ["metadata"] = job["metadata"]!.DeepClone(),
+    };
 
     static JobObject Read(JsonObject job) => job.Deserialize(ModelJson.Default.JobObject)!;
 }
