@@ -138,7 +138,7 @@ public sealed class TransportTests
         Assert.Equal("application/merge-patch+json", seen.Headers["Content-Type"]);
         Assert.Equal("application/json", seen.Headers["Accept"]);
         await api.Send(new(HttpMethod.Get, "/api/v1/pods") { Accept = MediaTypes.Metadata }, Stop);
-        Assert.Equal("application/json; as=PartialObjectMetadata; g=meta.k8s.io; v=v1",
+        Assert.Equal("application/json; as=PartialObjectMetadata; g=meta.k8s.io; v=v1, application/json",
             server.Requests.Last().Headers["Accept"]);
         Assert.Equal("omjob-operator", seen.Headers["User-Agent"]);
         Assert.Null(seen.Authorization);

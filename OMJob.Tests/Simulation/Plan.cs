@@ -80,6 +80,8 @@ sealed record Plan
     public int Operators { get; init; } = 1;
     /// <summary>Another process takes the place of one that dies with a request.</summary>
     public bool Replaced { get; init; } = true;
+    /// <summary>Somebody edits the OMJobs all the time.</summary>
+    public bool Edited { get; init; }
     /// <summary>No request may be repeated all the time.</summary>
     public bool Paced { get; init; }
     /// <summary>A policy takes the operator's labels from pods, and never stops to.</summary>
