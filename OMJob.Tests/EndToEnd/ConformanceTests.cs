@@ -13,7 +13,7 @@ public sealed class ConformanceTests(TestCluster cluster)
     {
         var given = Environment.GetEnvironmentVariable("OMJOB_TEST_KUBECONFIG");
         Assert.SkipWhen(given is null, "OMJOB_TEST_KUBECONFIG names no API server to compare with");
-        await GarbageCollectorKnowsOMJobs();
+        await using (var ns = await cluster.NewNamespace()) await ns.CollectorKnowsOMJobs();
         var stop = TestContext.Current.CancellationToken;
         var store = new Sandbox.Store(TimeProvider.System, Random.Shared);
         store.Load(await File.ReadAllTextAsync(Sandbox.Repository.File("crd.yaml"), stop));
@@ -25,15 +25,5 @@ public sealed class ConformanceTests(TestCluster cluster)
         var differences = Sandbox.Conformance.Compare(await expected, await actual);
         TestContext.Current.TestOutputHelper?.WriteLine($"{(await expected).Count} answers");
         Assert.True(differences.Count == 0, string.Join("\n\n", differences));
-    }
-
-    /// <summary>The fixture has installed crd.yaml there; the controllers hear of a new kind within half a minute.</summary>
-    async Task GarbageCollectorKnowsOMJobs()
-    {
-        await using var ns = await cluster.NewNamespace();
-        var job = new JobBuilder("young");
-        await ns.Create(job);
-        await ns.Delete(job, "Foreground");
-        await ns.Gone(job);
     }
 }

@@ -265,6 +265,7 @@ public class CronClusterTests(TestCluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task G19_a_CronOMJob_that_is_deleted_takes_its_runs_along_but_the_handler_runs_first()
     {
+        await Ns.CollectorKnowsOMJobs();
         await Ns.Operator();
         string?[] policies = ["Background", "Foreground", "Orphan"];
         foreach (var policy in policies)

@@ -125,6 +125,17 @@ sealed class TestNamespace : IAsyncDisposable
         builder.Uid = (await Api.Create(Paths.OMJobs(Name), builder.Job)).Uid();
     }
 
+    /// <summary>The fixture has installed crd.yaml; the controllers hear of a new kind within half a minute. Until then
+    /// the garbage collector orphans nothing, and takes it later for left behind. For a namespace without
+    /// operator.</summary>
+    public async Task CollectorKnowsOMJobs()
+    {
+        var job = new JobBuilder("young");
+        await Create(job);
+        await Delete(job, "Foreground");
+        await Gone(job);
+    }
+
     /// <summary>A CronOMJob of that name whose runs are like this OMJob.</summary>
     public Task Create(JobBuilder builder, string name, string schedule)
     {
