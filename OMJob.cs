@@ -309,8 +309,8 @@ sealed partial class Operator
                 // What follows is the handler's creation as a rule: one event tells of both.
                 case Act.WriteStatus when job.Status.Phase < Phase.ExitHandlerRunning
                     && decision.Status!.Phase == Phase.ExitHandlerRunning:
+                    if (!await WriteStatus(turn, job, decision with { Event = null })) return;
                     turn.Untold = decision.Event! with { About = job };
-                    if (!await WriteStatus(turn, job, decision with { Event = null })) { turn.Untold = null; return; }
                     if (cache.Get(turn.Key) is not Job over || over.Uid != job.Uid
                         || over.ResourceVersion == job.ResourceVersion) return;
                     (job, exit) = (over, View(PodTemplate.ExitName(over)));

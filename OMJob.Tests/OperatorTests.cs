@@ -552,10 +552,7 @@ public sealed class OperatorTests
         stage.Run(3700);
         Assert.Equal("Running", stage.Phase);
         Assert.Single(stage.At("PUT"));
-        stage.Say("run-main", 0);
-        stage.Run(1);
-        stage.Say("run-exit", 0);
-        stage.Run(1);
+        stage.End(0);
         Assert.Equal("Succeeded", stage.Phase);
         Assert.Equal(2, stage.At("PUT").Length);
         Assert.Single(stage.Logged, line => line.Contains("no right to update", StringComparison.Ordinal));
@@ -571,10 +568,7 @@ public sealed class OperatorTests
         };
         stage.Create(AnOMJob.Fresh());
         stage.Start();
-        stage.Say("run-main", 0);
-        stage.Run(1);
-        stage.Say("run-exit", 0);
-        stage.Run(1);
+        stage.End(0);
         Assert.Equal("Succeeded", stage.Phase);
         Assert.Equal(3, stage.At("PUT").Length);
         Assert.DoesNotContain(stage.Logged, line => line.Contains("no right", StringComparison.Ordinal));
@@ -619,10 +613,7 @@ public sealed class OperatorTests
         stage.Create(AnOMJob.Fresh());
         stage.Start();
         stage.Run(1);
-        stage.Say("run-main", 3);
-        stage.Run(1);
-        stage.Say("run-exit", 0);
-        stage.Run(1);
+        stage.End(3);
         Assert.Equal("Failed", stage.Phase);
         Assert.Equal(3, stage.At("PUT").Length);
         Assert.Contains("Warning ExitHandlerCreated: Main pod failed with exit code 3; created exit handler pod run-exit",
@@ -670,10 +661,7 @@ public sealed class OperatorTests
         var stage = new Stage();
         stage.Create(AnOMJob.Fresh());
         stage.Start();
-        stage.Say("run-main", code);
-        stage.Run(1);
-        stage.Say("run-exit", 0);
-        stage.Run(1);
+        stage.End(code);
         var ended = code == 0 ? "Main pod succeeded" : "Main pod failed with exit code 3";
         Assert.Equal(
         [
@@ -750,10 +738,7 @@ public sealed class OperatorTests
         };
         stage.Create(AnOMJob.Fresh());
         stage.Start();
-        stage.Say("run-main", 0);
-        stage.Run(1);
-        stage.Say("run-exit", 0);
-        stage.Run(1);
+        stage.End(0);
         Assert.Equal("Succeeded", stage.Phase);
         Assert.Contains(stage.Sent, s => s.Request.MediaType == MediaTypes.StrategicMerge);
         Assert.Null(stage.Pod("run-main")!["metadata"]!["finalizers"]);

@@ -205,6 +205,15 @@ sealed class Stage : ILogger
             """)).Ok);
     }
 
+    /// <summary>The main pod ends with that code, then its handler well; two seconds.</summary>
+    public void End(int main)
+    {
+        Say("run-main", main);
+        Run(1);
+        Say("run-exit", 0);
+        Run(1);
+    }
+
     public static Reply Refusal(int code, string reason, string message, string details = "{}") =>
         new(code, Encoding.UTF8.GetBytes($$"""
             {"kind":"Status","status":"Failure","message":"{{message}}","reason":"{{reason}}","details":{{details}} }

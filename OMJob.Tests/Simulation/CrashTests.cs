@@ -131,7 +131,7 @@ public sealed class CrashTests(ITestOutputHelper output)
                     var world = Play(seed, plan, (k, before));
                     var took = Seconds(world);
                     (points, longest) = (points + 1, Math.Max(longest, took));
-                    // Times are whole seconds. An edit may come between a look and a write, too.
+                    // Times are whole seconds.
                     if (world.Violation is not null || took > alone + 2 + 1)
                         broken.Add($"seed {seed}, {k}, {before}: {world.Violation ?? $"{took} s instead of {alone}"}");
                 }
