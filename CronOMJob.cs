@@ -67,7 +67,7 @@ sealed partial class Operator
         var reply = await cluster.Call(
             new(HttpMethod.Post, $"{Resources.OMJobs.Path(cron.Namespace)}?timeout=10s", body), turn.Stop);
         if (cluster.Parse(reply, Resources.OMJobs) is { } run) await cluster.Take(run, null, reply, turn.Stop);
-        var message = Secrets.Redact(reply.Message, live.Get("spec").Get("omJobSpec"), cron.Name, cron.Namespace, name);
+        var message = Secrets.Redact(reply.Message, [live.Get("spec").Get("omJobSpec")], cron.Name, cron.Namespace, name);
         var there = reply.Ok || (reply.Outcome == Outcome.Exists // not by a webhook's word alone
             && (await ReadJob(new(cron.Namespace, name, Resources.OMJobs), turn.Stop)).Job is not null);
         switch (reply.Outcome)

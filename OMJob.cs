@@ -39,6 +39,7 @@ sealed partial class Operator
     readonly Random random;
     readonly Backoff backoff;
     readonly Lock gate = new();
+    DefaultsFile? runDefaults;
     long nextDelete; // timestamp; TTL deletes are paced from here
 
     public Operator(Send send, Deadlines deadlines, TimeProvider time, ILogger log, Random? seeded = null)
@@ -56,10 +57,13 @@ sealed partial class Operator
 
     // ----- start and stop
 
-    /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code.</summary>
+    /// <summary>Runs until <paramref name="stop"/>, then finishes writes under way; returns the exit code. Throws
+    /// DefaultsException and SocketException at its start.</summary>
     public async Task<int> Run(Settings settings, CancellationToken stop)
     {
         queue.Workers = settings.Workers;
+        runDefaults = settings.RunDefaults;
+        runDefaults?.Load();
         // Pods first, and jobs only once the pods are listed: so the job of a listed pod is listed too. OMJobs go on
         // without the CRD of schedules, and without the right to see them.
         Func<string, Reflector>[] resources = [Pods, Jobs, ns => new(Resources.CronOMJobs, ns)
@@ -72,13 +76,14 @@ sealed partial class Operator
         {
             Health = cluster.Unhealthy,
             Readiness = cluster.Unready,
-            Metrics = () => metrics.Render(JobMetrics.Gauges(cache, queue, cluster)),
+            Metrics = () => metrics.Render(JobMetrics.Gauges(cache, queue, cluster, runDefaults)),
         };
         using var cut = new CancellationTokenSource();
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stop);
         _ = Guard(events.Run(settings.Workers, cut.Token));
         _ = Guard(endpoints.Serve());
         _ = Guard(queue.RunTimers(ending.Token));
+        if (runDefaults is not null) _ = Guard(FollowDefaults(runDefaults, ending.Token));
         var working = Guard(queue.Run(key => Reconcile(key, cut.Token), ending.Token));
         foreach (var ns in settings.Namespaces) _ = Guard(cluster.Follow(ns, ending.Token));
         await Task.Delay(Timeout.InfiniteTimeSpan, time, ending.Token).Quietly();
@@ -96,6 +101,23 @@ sealed partial class Operator
             {
                 log.LogCritical("Ending: {Type} {Trace}", e.GetType(), e.StackTrace);
                 ending.Cancel();
+            }
+        }
+    }
+
+    async Task FollowDefaults(DefaultsFile file, CancellationToken stop)
+    {
+        for (var taken = true; ; await Task.Delay(DefaultsFile.Period, time, stop))
+        {
+            try
+            {
+                if (taken) log.LogInformation("Run defaults: version {Version}", file.Current.Hash);
+                taken = file.Changed(cache.DefaultsInUse, Now);
+            }
+            catch (DefaultsException e)
+            {
+                taken = false;
+                log.LogWarning("{Error}; version {Version} stays", e.Message, file.Current.Hash);
             }
         }
     }
@@ -149,6 +171,7 @@ sealed partial class Operator
     {
         var job = cache.Get(key) as Job;
         if (after is Pod seen) RememberStopped(key, seen);
+        if (after is Pod { Defaults: { } made }) cache.Remember(key, p => p.Defaults == made ? p : p with { Defaults = made });
         // What is not decided on is no change: that a pod is ready or not, that somebody annotates.
         var same = (before, after) switch
         {
@@ -280,7 +303,7 @@ sealed partial class Operator
             var orphaning = job.Finalizers.Contains(Job.Orphan) || (job.Deleting && main.Pod is { HasOwner: false });
             var known = cache.ProgressOf(turn.Key);
             job = job with { NamespaceAsked = known.NamespaceAsked, Orphaning = orphaning };
-            var decision = Protocol.Decide(job, main, exit, Now, deadlines);
+            var decision = Protocol.Decide(job, main, exit, Now, DeadlinesOf(job));
             var needsAll = decision.Act is Act.CreateMain or Act.CreateExit or Act.AskNamespace
                 or Act.AddFinalizer or Act.DropFinalizer;
             switch (needsAll && !job.IsWhole ? Act.AskJob : decision.Act)
@@ -322,6 +345,13 @@ sealed partial class Operator
             }
         }
     }
+
+    /// <summary>The run defaults that hold for an OMJob: those of its main pod where they are still known, else the
+    /// current ones; null: there are none.</summary>
+    RunDefaults? DefaultsOf(Job job) => runDefaults?.Of(cache.ProgressOf(job.Key).Defaults);
+
+    Deadlines DeadlinesOf(Job job) => DefaultsOf(job)?.BackoffLimit is { } limit
+        ? deadlines with { ExitHandlerRetries = limit } : deadlines;
 
     /// <summary>A pod with what is remembered of it; null: not cached.</summary>
     PodView ViewOf(Key key, Pod? pod)
@@ -385,7 +415,7 @@ sealed partial class Operator
     /// <summary>G10: an exit pod's dry run tells if the namespace is going; null where it could not be asked.</summary>
     async Task<PodView?> AskNamespace(Turn turn, Job job, PodView exit)
     {
-        var reply = await cluster.Call(PodTemplate.Creation(job, PodType.ExitHandler, "&dryRun=All"), turn.Stop);
+        var reply = await cluster.Call(PodTemplate.Creation(job, PodType.ExitHandler, query: "&dryRun=All"), turn.Stop);
         var asked = reply.Outcome is not (Outcome.Fault or Outcome.Unauthorized or Outcome.TooMany);
         cache.Remember(turn.Key, job.Uid, p => p with { NamespaceAsked = asked });
         if (!asked) Retry(turn, job, reply);
@@ -428,13 +458,13 @@ sealed partial class Operator
         var (key, name) = (turn.Key, PodTemplate.NameOf(job, type));
         cache.Unread(job); // D1: it may come to pass whatever the answer, and be over before a watch tells
         var sent = time.GetTimestamp();
-        var reply = await cluster.Call(PodTemplate.Creation(job, type), turn.Stop);
+        var (reply, without) = await Send(turn, job, type);
         var invalid = reply.IsInvalid(Resources.Pods);
         if (!invalid)
             cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
         switch (reply.Outcome)
         {
-            case Outcome.Ok: return await Created(turn, job, type, reply);
+            case Outcome.Ok: return await Created(turn, job, type, reply, without);
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var told = cache.Get(new(key.Namespace, name, Resources.Pods)) as Pod;
                 var found = told?.BelongsTo(job) is true ? ViewOf(key, told) : await ReadPod(turn, job, name);
@@ -458,7 +488,26 @@ sealed partial class Operator
         }
     }
 
-    async Task<PodView?> Created(Turn turn, Job job, PodType type, Reply reply)
+    /// <summary>Asks for a pod with the run defaults. No handler is lost to these: where they may be why its pod is
+    /// refused, and at its last attempt, it is made of the OMJob alone. Returns why, where that makes a
+    /// difference.</summary>
+    async Task<(Reply Reply, string? Without)> Send(Turn turn, Job job, PodType type)
+    {
+        var defaults = DefaultsOf(job);
+        if (type == PodType.Main) defaults = runDefaults?.Current;
+        var request = PodTemplate.Creation(job, type, defaults);
+        var alone = PodTemplate.Creation(job, type);
+        if (type == PodType.Main || request.Body!.AsSpan().SequenceEqual(alone.Body))
+            return (await cluster.Call(request, turn.Stop), null);
+        if (Protocol.IsLast(job, DeadlinesOf(job)))
+            return (await cluster.Call(alone, turn.Stop), "it is the last attempt");
+        var reply = await cluster.Call(request, turn.Stop);
+        if (reply.Outcome is not (Outcome.Invalid or Outcome.Impossible or Outcome.Refused)) return (reply, null);
+        var refused = $"with them it is refused: {Redacted(reply, job)}";
+        return (await cluster.Call(alone, turn.Stop), refused);
+    }
+
+    async Task<PodView?> Created(Turn turn, Job job, PodType type, Reply reply, string? without)
     {
         var (key, name, known) = (turn.Key, PodTemplate.NameOf(job, type), cache.ProgressOf(turn.Key));
         var main = type == PodType.Main;
@@ -476,6 +525,13 @@ sealed partial class Operator
             : new("ExitHandlerCreated", $"{job.Status.MainMessage}; created exit handler pod {name}",
                 job.Status.ExitCode != 0));
         turn.Untold = null;
+        if (without is not null)
+        {
+            metrics.Count(JobMetrics.DefaultsLeftOut, "");
+            var told = Text.Truncate($"Exit handler pod {name} was created without the run defaults: {without}");
+            log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, told);
+            Record(job, new("RunDefaultsLeftOut", told, Warning: true));
+        }
         if (!main && known.MainOver != 0)
             metrics.Observe(JobMetrics.ExitHandlerLatency, "", time.GetElapsedTime(known.MainOver));
         var pod = cluster.Parse(reply, Resources.Pods) as Pod;
@@ -687,9 +743,9 @@ sealed partial class Operator
 
     /// <summary>The API server's words without what the OMJob's env holds; where no spec is kept to compare them with,
     /// none that may come from an object.</summary>
-    static string Redacted(Reply reply, Job? job) =>
+    string Redacted(Reply reply, Job? job) =>
         reply.Fault is null && job is not { IsWhole: true, Spec.Length: > 0 } ? reply.Brief
-            : Secrets.Redact(reply.Message, job);
+            : Secrets.Redact(reply.Message, job, runDefaults?.Specs ?? []);
 
     // ----- what is told
 
@@ -873,16 +929,16 @@ static class Protocol
             if (!IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
             var most = Text.Duration(deadlines.ExitHandlerDeadline);
-            return Failed(job, now, deadlines, $"{Ending.NotEnded.Phrase} within {most}{why}");
+            return Failed(job, pod, now, deadlines, $"{Ending.NotEnded.Phrase} within {most}{why}");
         }
         if (end.ByClock && !IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, end.Message);
         // A node's clock that is far ahead says nothing.
         var ended = pod.FinishedAt is { } at && at <= now + FirstBackoff ? at : pod.DeletionRequested ?? pod.Created;
         var again = ended + FirstBackoff * (1 << Math.Min(ran, 20));
-        return now < again && ran + 1 < Attempts(job, deadlines)
+        return now < again && AnotherFollows(job, pod, deadlines)
             ? new(Act.Wait) { Wake = again }
-            : Failed(job, now, deadlines, end.Message); // G16, G17
+            : Failed(job, pod, now, deadlines, end.Message); // G16, G17
     }
 
     static Decision WhenFinished(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines deadlines)
@@ -956,10 +1012,10 @@ static class Protocol
     }
 
     /// <summary>The attempt whose name is in status has ended, and not well.</summary>
-    static Decision Failed(Job job, DateTimeOffset now, Deadlines deadlines, string how)
+    static Decision Failed(Job job, Pod exit, DateTimeOffset now, Deadlines deadlines, string how)
     {
         var ran = PodTemplate.Ran(job) + 1;
-        return ran < Attempts(job, deadlines)
+        return AnotherFollows(job, exit, deadlines)
             ? NextAttempt(job, PodTemplate.Number(job) + 1, how, null)
             : Finish(now, false, job.Status, how + (ran == 1 ? "" : $"; no attempt of {ran} succeeded"));
     }
@@ -1018,6 +1074,12 @@ static class Protocol
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    static long Attempts(Job job, Deadlines deadlines) =>
-        1 + (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
+    /// <summary>The attempt that is named in status is the last.</summary>
+    public static bool IsLast(Job job, Deadlines deadlines) =>
+        PodTemplate.Ran(job) >= (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
+
+    /// <summary>An attempt that was made with run defaults is never the last, though the limit may be another by
+    /// now.</summary>
+    static bool AnotherFollows(Job job, Pod exit, Deadlines deadlines) =>
+        !IsLast(job, deadlines) || exit.Defaults is not null;
 }

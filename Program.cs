@@ -22,6 +22,8 @@ static class Program
         Recursive = true,
         Description = "namespace to watch, repeatable; ALL or none: every one [WATCH_NAMESPACES, a comma list]",
     };
+    static readonly Option<string?> RunDefaultsFile = Flag("--run-defaults", "FILE",
+        "YAML, a fragment of OMJob.spec for runs that do not say otherwise", "RUN_DEFAULTS", "none");
     static readonly Setting<LogLevel> Level = new("--log-level", "LEVEL", "LOG_LEVEL", "info",
         "trace, debug, info, warn, error or off", ParseLevel, "a log level (trace, debug, info, warn, error or off)");
     static readonly Setting<bool> JsonLogs = new("--log-format", "FORMAT", null, "text", "text or json",
@@ -64,7 +66,8 @@ static class Program
         var root = new RootCommand(what)
         {
             KubeconfigPath, Context, Namespaces, Level.Flag, JsonLogs.Flag, Workers.Flag, HealthPort.Flag,
-            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag, release,
+            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag, RunDefaultsFile,
+            release,
         };
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
         return root.Parse(args);
@@ -89,7 +92,10 @@ static class Program
                 log.LogInformation("Nothing polls: POLLING_INTERVAL_SECONDS and REQUEUE_DELAY_SECONDS have no effect");
             return await action(new(api.Send, settings.Deadlines, TimeProvider.System, log), settings, stop.Token);
         }
-        catch (Exception e) when (e is UsageException or KubeconfigException) { return Fail(2, e.Message); }
+        catch (Exception e) when (e is UsageException or KubeconfigException or DefaultsException)
+        {
+            return Fail(2, e.Message);
+        }
         catch (SocketException e) { return Fail(1, $"cannot listen: {e.Message}"); }
     }
 
@@ -108,6 +114,8 @@ static class Program
             HealthPort = HealthPort.Read(parsed, variable),
             MetricsPort = MetricsPort.Read(parsed, variable),
             AllAddresses = parsed.GetValue(KubeconfigPath) is null && KubernetesClientConfiguration.IsInCluster(),
+            RunDefaults = (parsed.GetValue(RunDefaultsFile) ?? variable("RUN_DEFAULTS")) is { } file
+                && !string.IsNullOrWhiteSpace(file) ? new(file.Trim()) : null,
             PollingAsked = Asked("POLLING_INTERVAL_SECONDS") | Asked("REQUEUE_DELAY_SECONDS"),
             Deadlines = new(StartDeadline.Read(parsed, variable), ExitDeadline.Read(parsed, variable),
                 LostPodSlack.Read(parsed, variable), ExitRetries.Read(parsed, variable)),

@@ -58,6 +58,9 @@ static class JsonReading
         if (value.ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null)) json[name] = value.Node();
     }
 
+    public static JsonElement Element(this JsonObject json) =>
+        JsonSerializer.Deserialize(json.Bytes(), ApiJson.Default.JsonElement);
+
     public static byte[] Bytes(this JsonObject json)
     {
         var buffer = new ArrayBufferWriter<byte>(1024);

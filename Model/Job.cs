@@ -127,6 +127,9 @@ sealed record JobObject(string? Kind, ObjectMeta? Metadata, JsonElement Spec, Js
             BackoffLimit = before.BackoffLimit,
         };
 
+    public static int? BackoffLimitOf(JsonElement spec) =>
+        spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null;
+
     /// <summary>Null if no whole object. Spec and status are read field by field: a wrong type stops nothing.</summary>
     public Job? ToJob()
     {
@@ -152,7 +155,7 @@ sealed record JobObject(string? Kind, ObjectMeta? Metadata, JsonElement Spec, Js
                 ? [] : JsonMarshal.GetRawUtf8Value(Spec).ToArray(),
             HasExitSpec = Spec.Get("exitHandlerSpec").ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null),
             Ttl = Text.Seconds(Spec.Number("ttlSecondsAfterFinished") ?? 86400),
-            BackoffLimit = Spec.Number("exitHandlerBackoffLimit") is { } limit ? (int)Math.Clamp(limit, 0, 1000) : null,
+            BackoffLimit = BackoffLimitOf(Spec),
             Generation = meta.Generation ?? 0,
             Pipeline = finished ? null : meta.Labels?.GetValueOrDefault(LabelKeys.Pipeline),
             RunId = finished ? null : meta.Labels?.GetValueOrDefault(LabelKeys.RunId),

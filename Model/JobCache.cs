@@ -137,6 +137,12 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
                 .Concat(progress.Keys).Where(key => ofNamespace(key.Namespace)).Distinct()];
     }
 
+    /// <summary>The versions of the run defaults that pods of runs were made with.</summary>
+    public ISet<string> DefaultsInUse()
+    {
+        lock (Gate) return progress.Values.Select(p => p.Defaults).OfType<string>().ToHashSet();
+    }
+
     public void Visit(Action<Phase, Progress> visit)
     {
         lock (Gate)

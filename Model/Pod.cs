@@ -13,6 +13,8 @@ sealed record Pod : CachedObject
     /// <summary>The OMJob's UID by controller owner reference, else label, else annotation; null: not ours.</summary>
     public string? JobUid { get; init; }
     public bool HasOwner { get; init; }
+    /// <summary>The version of the run defaults that it was made with; null: made without, from the OMJob alone.</summary>
+    public string? Defaults { get; init; }
     public bool LostLabels { get; init; }
     public bool HasFinalizer { get; init; }
     public int FinalizerCount { get; init; }
@@ -82,6 +84,8 @@ sealed record PodObject(ObjectMeta? Metadata, PodSpecObject? Spec, PodStatusObje
                     ? name[..^PodTemplate.MainSuffix.Length] : ""),
             JobUid = uidOf,
             HasOwner = owner is not null,
+            Defaults = meta.Annotations?.GetValueOrDefault(LabelKeys.Defaults) is { } hash
+                ? Text.Truncate(hash, 20) : null,
             LostLabels = string.IsNullOrEmpty(meta.Labels?.GetValueOrDefault(LabelKeys.Name)),
             HasFinalizer = meta.Finalizers?.Contains(Pod.Finalizer) is true,
             FinalizerCount = meta.Finalizers?.Length ?? 0,

@@ -10,6 +10,8 @@ static class LabelKeys
 {
     const string Prefix = "omjob.pipelines.openmetadata.org/";
     public const string Job = "omjob", Name = Prefix + "name", Type = Prefix + "pod-type", Uid = Prefix + "uid";
+    /// <summary>An annotation, as the UID is one too.</summary>
+    public const string Defaults = Prefix + "run-defaults";
     public const string Component = "app.kubernetes.io/component", Pipeline = "app.kubernetes.io/pipeline",
         RunId = "app.kubernetes.io/run-id";
     public const string Main = "main", ExitHandler = "exit-handler";
@@ -76,31 +78,55 @@ static class PodTemplate
 
     /// <summary>The timeout holds the API server too: a creation that comes late could be a second one (D6). The query
     /// asks for more.</summary>
-    public static Request Creation(Job job, PodType type, string query = "") =>
-        new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type));
+    public static Request Creation(Job job, PodType type, RunDefaults? defaults = null, string query = "") =>
+        new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type, defaults));
 
-    /// <summary>The pod as JSON. Fields that we do not read travel as they came.</summary>
-    public static byte[] Build(Job job, PodType type)
+    /// <summary>The pod as JSON. Fields that we do not read travel as they came. It tells which run defaults it was made
+    /// with: the main pod always, an exit pod where they make a difference.</summary>
+    public static byte[] Build(Job job, PodType type, RunDefaults? defaults = null)
+    {
+        var own = job.ReadSpec();
+        var pod = Build(job, type, own);
+        if (defaults is null) return pod.Bytes();
+        var merged = Build(job, type, defaults.Over(own));
+        if (type == PodType.Main || !JsonNode.DeepEquals(pod, merged))
+            merged["metadata"]!["annotations"]![LabelKeys.Defaults] = defaults.Hash;
+        return merged.Bytes();
+    }
+
+    /// <summary>What an exit handler's spec does not say it takes from the main pod's.</summary>
+    public static JsonElement WithInherited(JsonElement exit, JsonElement main)
+    {
+        var whole = new JsonObject();
+        foreach (var field in exit.Fields()) whole.Give(field.Name, field.Value);
+        foreach (var name in (string[])["securityContext", "serviceAccountName", "imagePullSecrets"])
+        {
+            whole.Remove(name);
+            whole.Give(name, exit.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
+                ? itself : main.Get(name).OrNothing());
+        }
+        return whole.Element();
+    }
+
+    static JsonObject Build(Job job, PodType type, JsonElement given)
     {
         var exit = type == PodType.ExitHandler;
-        var given = job.ReadSpec();
         var main = given.Get("mainPodSpec");
-        var own = exit ? given.Get("exitHandlerSpec") : main;
-        JsonElement Inherited(string name) =>
-            own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
-            ? itself : main.Get(name).OrNothing();
-        var security = Inherited("securityContext") is { ValueKind: JsonValueKind.Object } asked
+        var own = exit ? WithInherited(given.Get("exitHandlerSpec"), main) : main;
+        var security = own.Get("securityContext").OrNothing() is { ValueKind: JsonValueKind.Object } asked
             ? asked : ModelJson.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
         foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
             (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
+        // Else "restricted" refuses the pod. One of its own is left as it is, but for the profile.
         foreach (var initial in (spec["initContainers"] as JsonArray ?? []).OfType<JsonObject>())
-            initial["securityContext"] ??= ContainerSecurity(default, security); // else "restricted" refuses the pod
+            if (initial["securityContext"] is JsonObject itself) AddProfile(itself, security);
+            else initial["securityContext"] ??= ContainerSecurity(default, security);
         container["env"] = Env(job, type, own.Get("env"));
         container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
-        spec.Give("serviceAccountName", Inherited("serviceAccountName"));
-        spec.Give("imagePullSecrets", Inherited("imagePullSecrets"));
+        spec.Give("serviceAccountName", own.Get("serviceAccountName").OrNothing());
+        spec.Give("imagePullSecrets", own.Get("imagePullSecrets").OrNothing());
         spec.Give("securityContext", security);
         if (!exit) spec.Give("activeDeadlineSeconds", given.Get("activeDeadlineSeconds")); // H6: main only
         spec["containers"] = new JsonArray(container);
@@ -114,11 +140,12 @@ static class PodTemplate
         var notes = own.Get("annotations").ValueKind == JsonValueKind.Object
             ? JsonObject.Create(own.Get("annotations"))! : [];
         notes[LabelKeys.Uid] = job.Uid;
+        notes.Remove(LabelKeys.Defaults);
         meta["annotations"] = notes;
         // G20: the collector would take a pod that names an owner which is orphaning its pods.
         if (!job.Orphaning) meta["ownerReferences"] = new JsonArray(Owner(job));
         if (!exit) meta["finalizers"] = new JsonArray(Pod.Finalizer);
-        return new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = meta, ["spec"] = spec }.Bytes();
+        return new() { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = meta, ["spec"] = spec };
     }
 
     /// <summary>The spec's, else ours, with the pod's users.</summary>
@@ -128,7 +155,17 @@ static class PodTemplate
         foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
         foreach (var field in ModelJson.DefaultContainerSecurity.Fields().Concat(given.Fields()))
             context.Give(field.Name, field.Value);
+        AddProfile(context, ofPod);
         return context;
+    }
+
+    /// <summary>Where neither pod nor container says one: "restricted" wants it, and the server sends none.</summary>
+    static void AddProfile(JsonObject context, JsonElement ofPod)
+    {
+        const string profile = "seccompProfile";
+        if (context[profile] is not null and not JsonObject { Count: 0 }
+            || ofPod.Get(profile).OrNothing().ValueKind != JsonValueKind.Undefined) return;
+        context[profile] = new JsonObject { ["type"] = "RuntimeDefault" };
     }
 
     /// <summary>The spec's env without empty valueFrom; the exit handler is told the outcome, last.</summary>

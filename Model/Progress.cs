@@ -25,6 +25,8 @@ sealed record Progress
     public DateTimeOffset? AskAgain { get; init; }
     /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P7).</summary>
     public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
+    /// <summary>The version of the run defaults that its latest pod was made with.</summary>
+    public string? Defaults { get; init; }
     /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>
     public string Stopped { get; init; } = "";
     /// <summary>Another replica was first with a step of ours (timestamp of the last change since; 0: none was): this

@@ -9,17 +9,19 @@ static class Secrets
 {
     const int MostRead = 8 << 10; // characters that are looked through
 
-    /// <summary>The API server's words without the values of the OMJob's env, which a refusal may repeat. What is a
-    /// part of the run's own name, namespace, pods' names or labels is no secret.</summary>
-    public static string Redact(string message, Job? job) => job is null ? Text.Truncate(message)
-        : Redact(message, job.ReadSpec(), job.Name, job.Namespace, job.Uid, PodTemplate.MainName(job),
-            PodTemplate.ExitName(job), job.Pipeline, job.RunId);
+    /// <summary>The API server's words without the values of the env, the OMJob's and its run defaults', which a
+    /// refusal may repeat. What is a part of the run's own name, namespace, pods' names or labels is no secret.</summary>
+    public static string Redact(string message, Job? job, params IEnumerable<JsonElement> defaults) =>
+        job is null ? Text.Truncate(message)
+        : Redact(message, [job.ReadSpec(), .. defaults], job.Name, job.Namespace, job.Uid,
+            PodTemplate.MainName(job), PodTemplate.ExitName(job), job.Pipeline, job.RunId);
 
-    public static string Redact(string message, JsonElement omJobSpec, params IEnumerable<string?> known)
+    public static string Redact(string message, JsonElement[] omJobSpecs, params IEnumerable<string?> known)
     {
         var piece = message.IndexOf("error found in #", StringComparison.Ordinal); // what follows is one of the pod
         if (piece >= 0) message = message[..piece].TrimEnd(' ', ',');
-        JsonElement[] specs = [omJobSpec.Get("mainPodSpec"), omJobSpec.Get("exitHandlerSpec")];
+        JsonElement[] specs =
+            [.. omJobSpecs.SelectMany(spec => (JsonElement[])[spec.Get("mainPodSpec"), spec.Get("exitHandlerSpec")])];
         var values = specs.SelectMany(spec => spec.Get("initContainers").Items().Prepend(spec))
             .SelectMany(container => container.Get("env").Items().Select(item => item.Text("value")))
             .OfType<string>().Where(value => value.Length >= 4).ToArray();

@@ -16,6 +16,8 @@ sealed class Settings
     public bool AllAddresses { get; init; }
     public bool PollingAsked { get; init; }
     public required Deadlines Deadlines { get; init; }
+    /// <summary>Not read yet; null: there is none.</summary>
+    public DefaultsFile? RunDefaults { get; init; }
 }
 
 /// <summary>How long to wait for what; TimeSpan.Zero as a deadline means none.</summary>

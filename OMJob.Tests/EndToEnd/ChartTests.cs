@@ -3,6 +3,7 @@
 // the whole cluster's.
 
 using System.Globalization;
+using System.Text.Json.Nodes;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -55,6 +56,42 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
         }
     }
 
+    /// <summary>As the OpenMetadata server sends it, which can ask for none of that.</summary>
+    [Fact]
+    public async Task Run_defaults_reach_the_pods_of_the_server_which_its_CRDs_would_drop()
+    {
+        await using var second = await TestCluster.NewNamespace();
+        var file = Path.GetTempFileName();
+        try
+        {
+            await Install("OMJob.Tests/EndToEnd/chart-crds.yaml", keepsNewFields: false);
+            File.Copy(Repository.File("examples/run-defaults.yaml"), file, true);
+            await OfTheChart(second, ("RUN_DEFAULTS", file));
+            var job = JobBuilder.Example("openmetadata-omjob.yaml").With("exitHandlerSpec.labels.team", "\"own\"");
+            job.Main("script", "exit 4").Exit("script", "echo $pipelineStatus");
+            foreach (var name in (string[])["mainPodSpec", "exitHandlerSpec"]) job.With($"{name}.serviceAccountName", "\"default\"");
+            await Ns.Create(job);
+            await Ended(Ns, job.Name, "Failed");
+            var run = new Run(Ns.History, job.Uid);
+            var (main, exit) = (Assert.Single(run.Mains), Assert.Single(run.Exits));
+            Assert.Equal(21600, main.Long("spec", "activeDeadlineSeconds"));
+            Assert.Null(exit.Long("spec", "activeDeadlineSeconds"));
+            foreach (var (pod, team) in ((JsonObject, string)[])[(main, "data-platform"), (exit, "own")])
+            {
+                Assert.Equal((team, "analytics"), (pod.Text("metadata", "labels", "team"), pod.Text("metadata", "labels", "cost-center")));
+                Assert.Contains(pod.Items("spec", "volumes"), v => v.Text("secret", "secretName") == "source-certificates");
+                Assert.Contains(pod.Items("spec", "containers").Single().Items("volumeMounts"),
+                    v => v.Text("mountPath") == "/etc/source-certificates");
+            }
+            Assert.Equal("failed\n", Ns.Logs(exit.Name()));
+        }
+        finally
+        {
+            await Install("crd.yaml", keepsNewFields: true);
+            File.Delete(file);
+        }
+    }
+
     /// <summary>Returns once the API server goes by the CRDs of that file.</summary>
     async Task Install(string file, bool keepsNewFields)
     {
@@ -87,7 +124,7 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
     }
 
     /// <summary>A process with the variables that the chart sets; each namespace gives it the chart's Role.</summary>
-    async Task<OperatorProcess> OfTheChart(TestNamespace second)
+    async Task<OperatorProcess> OfTheChart(TestNamespace second, params (string Name, string Value)[] more)
     {
         var account = """{"metadata": {"name": "omjob-operator"} }""";
         await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), Json.Object(account));
@@ -119,7 +156,7 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
                 subjects: [{kind: ServiceAccount, name: omjob-operator, namespace: {{Ns.Name}}}]
                 """));
         var token = await TestCluster.Token(Ns.Name, "omjob-operator");
-        var process = Ns.Started(new OperatorProcess(TestCluster.Kubeconfig(ofAnother: token), new Dictionary<string, string>
+        var variables = new Dictionary<string, string>
         {
             ["WATCH_NAMESPACES"] = $"{Ns.Name},{second.Name}",
             ["LOG_LEVEL"] = "INFO",
@@ -127,7 +164,9 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
             ["RECONCILIATION_THREADS"] = "5",
             ["POLLING_INTERVAL_SECONDS"] = "10",
             ["REQUEUE_DELAY_SECONDS"] = "30",
-        }));
+        };
+        foreach (var (name, value) in more) variables[name] = value;
+        var process = Ns.Started(new OperatorProcess(TestCluster.Kubeconfig(ofAnother: token), variables));
         await process.Ready();
         return process;
     }

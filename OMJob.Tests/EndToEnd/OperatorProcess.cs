@@ -58,6 +58,9 @@ sealed class OperatorProcess : IAsyncDisposable
 
     public int Id => process.Id;
 
+    /// <summary>Null while it runs.</summary>
+    public int? ExitCode => process.HasExited ? process.ExitCode : null;
+
     public int HealthPort { get; } = Port.Free();
 
     public int MetricsPort { get; } = Port.Free();

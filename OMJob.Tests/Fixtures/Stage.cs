@@ -44,6 +44,8 @@ sealed class Stage : ILogger
     /// <summary>What it has sent, and when (seconds), but watches.</summary>
     public List<(string What, double At, Request Request)> Sent { get; } = [];
     public List<string> Logged { get; } = [];
+    /// <summary>What the file of the run defaults holds; null before the start: there is none; later: it is gone.</summary>
+    public string? RunDefaults { get; set; }
     public Store Store => store;
     public double Seconds => (time.GetUtcNow() - Moment.Now).TotalSeconds;
 
@@ -52,7 +54,14 @@ sealed class Stage : ILogger
         Operator? me = null;
         op = me = new Operator((request, stopped) =>
             op == me ? Send(request, stopped) : new TaskCompletionSource<Reply>().Task, clocks, time, this, new Random(1));
-        var settings = new Settings { Namespaces = [""], Deadlines = clocks, Workers = 2 };
+        var settings = new Settings
+        {
+            Namespaces = [""],
+            Deadlines = clocks,
+            Workers = 2,
+            RunDefaults = RunDefaults is null ? null
+                : new("defaults.yaml", () => RunDefaults ?? throw new FileNotFoundException("it is gone")),
+        };
         continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
         Run(0);
     }

@@ -113,7 +113,7 @@ public sealed class SecretsTests
             var text = string.Concat(words.Concat(at.Select(i => values[i % values.Length])));
             var env = new JsonArray([.. values.Select(v => new JsonObject { ["name"] = "k", ["value"] = v })]);
             var spec = new JsonObject { ["mainPodSpec"] = new JsonObject { ["env"] = env } };
-            var said = Secrets.Redact(text, JsonSerializer.SerializeToElement(spec), known);
+            var said = Secrets.Redact(text, [JsonSerializer.SerializeToElement(spec)], known);
             var secrets = values.Where(v => v.Length >= 4 && !known.Any(k => k.Contains(v, StringComparison.Ordinal)));
             foreach (var secret in secrets) Assert.DoesNotContain(secret, said, StringComparison.Ordinal);
         });

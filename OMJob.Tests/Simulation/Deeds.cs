@@ -63,6 +63,10 @@ sealed partial class World
             case Deed.Quota: quotaUntil = Ticks + In(action.Length); break;
             case Deed.Webhook: webhookUntil = Ticks + In(action.Length); break;
             case Deed.SpoilPods: SpoilPods(action.Exit, action.Length); break;
+            case Deed.ChangeDefaults: // and sometimes nobody remembers the version before
+                ChangeDefaults();
+                if (action.Exit && operators.Count > 0) Kill(operators[Random.Next(operators.Count)], 0);
+                break;
             case Deed.Overload: (overloadUntil, overloadRetry) = (Ticks + In(action.Length), RetryAfter()); break;
             case Deed.LabelPolicy: policyUntil = Ticks + In(action.Length); break;
             case Deed.StallJobs when operators.Count > 0:

@@ -302,8 +302,12 @@ sealed class Oracle(World world)
         }
         // H9: by the pods that there really were, not by the number in a name, which somebody else's pod may use up.
         var attempt = job.Pods.Where(p => p is { IsMain: false, Unasked: false }).DistinctBy(p => p.Name).Count();
-        var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit") ?? world.Clocks.ExitHandlerRetries);
-        if ((handled && job.Code != 0) || attempt >= attempts) return;
+        var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit")
+            ?? Math.Min(world.Clocks.ExitHandlerRetries, world.LeastRetries));
+        if (handled && job.Code != 0) return;
+        if (job.Pods.TrueForAll(p => p.IsMain || p.Last.At("metadata", "labels", World.WithDefaults) is not null))
+            world.Violate($"OMJob {job.Name} failed, and no exit pod was made without the run defaults");
+        if (attempt >= attempts) return;
         world.Violate($"OMJob {job.Name} failed after {attempt} of {attempts} attempts: {message}");
     }
 

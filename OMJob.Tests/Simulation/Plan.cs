@@ -13,7 +13,7 @@ enum Deed
     CreateJob, DeleteJob, DeletePod, KillPod, StripLabels, StripOwner, LoseNode, Disrupt, ForeignPod, DeleteNamespace,
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
-    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour, Restore,
+    SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour, Restore, ChangeDefaults,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -41,6 +41,8 @@ enum Trouble
     ClockHour,
     /// <summary>The API server's database is restored from a backup: resource versions go back.</summary>
     Restore,
+    /// <summary>There are run defaults, and they change: with some no exit pod can be, or starts.</summary>
+    RunDefaults,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -84,6 +86,7 @@ sealed record Plan
     public bool Edited { get; init; }
     /// <summary>No request may be repeated all the time.</summary>
     public bool Paced { get; init; }
+    public bool HasDefaults { get; init; }
     /// <summary>A policy takes the operator's labels from pods, and never stops to.</summary>
     public bool Unlabelled { get; init; }
     /// <summary>Those that the operators watch; an empty one: all.</summary>
@@ -155,6 +158,7 @@ sealed record Plan
         var policy = Has(Trouble.LabelPolicy, seed);
         plan = plan with
         {
+            HasDefaults = Has(Trouble.RunDefaults, seed),
             Unlabelled = policy && new Random(seed ^ Hash("policy")).Next(2) == 0,
             Paced = policy || Has(Trouble.RetryAfter, seed) || Has(Trouble.Pace, seed),
         };
@@ -204,6 +208,7 @@ sealed record Plan
             .. Some(Trouble.ClockHour, Deed.JumpHour, 20, 0, 20),
             .. Some(Trouble.Restore, Deed.Restore, 60, 3, 30),
             .. Some(Trouble.Drain, Deed.Drain, 10, 0, 10),
+            .. Some(Trouble.RunDefaults, Deed.ChangeDefaults, 30, 0, 0),
         ];
     }
 

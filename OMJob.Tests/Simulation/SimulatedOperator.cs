@@ -147,7 +147,15 @@ sealed class SimulatedOperator : ILogger
         (this.world, Name) = (world, name);
         Time = new(world, Continuations, skew);
         op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
-        var settings = new Settings { Namespaces = world.Namespaces, Deadlines = clocks, Workers = 3 };
+        var good = world.GoodDefaults; // with another file it would not start
+        string Read() => Interlocked.Exchange(ref good, null!) ?? world.Defaults!;
+        var settings = new Settings
+        {
+            Namespaces = world.Namespaces,
+            Deadlines = clocks,
+            Workers = 3,
+            RunDefaults = world.Defaults is null ? null : new("defaults", Read),
+        };
         Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
     }
 

@@ -35,6 +35,39 @@ sealed partial class World
     public TimeSpan SpoiledFor(bool exit) => new(spoiled.Where(w => w.Exit == exit).GroupBy(w => w.From)
         .Sum(same => Math.Min(same.Max(w => w.Until), Ticks) - same.Key));
 
+    // ----- run defaults
+
+    /// <summary>What the file holds; null: there is none.</summary>
+    public string? Defaults { get; private set; }
+    /// <summary>What it held when it was last good: no operator starts with another.</summary>
+    public string GoodDefaults { get; private set; } = "";
+    /// <summary>The fewest retries of an exit handler that it ever asked for.</summary>
+    public long LeastRetries { get; private set; } = long.MaxValue;
+
+    /// <summary>What exit pods have that were made with some: nothing, what is refused, what never starts.</summary>
+    public const string WithDefaults = "defaults", Refused = "refused", Hanging = "hanging";
+
+    void ChangeDefaults()
+    {
+        var retries = Random.Next(3);
+        var kind = Random.Next(8) switch { 0 => null, 1 => "", < 4 => "fine", < 6 => Refused, _ => Hanging };
+        Defaults = kind switch
+        {
+            null => "mainPodSpec: {labels: [}",
+            "" => "",
+            _ => $$"""
+                activeDeadlineSeconds: {{Random.Next(5, 60)}}
+                exitHandlerBackoffLimit: {{retries}}
+                mainPodSpec: {labels: {team: blue} }
+                exitHandlerSpec: {labels: {{{WithDefaults}}: {{kind}}} }
+                """,
+        };
+        Note($"The run defaults are {kind ?? "bad"}, {retries} retries");
+        if (kind is null) return;
+        GoodDefaults = Defaults;
+        if (kind.Length > 0) LeastRetries = Math.Min(LeastRetries, retries);
+    }
+
     /// <summary>The operators that send these requests (counted from 1) die before or after their effect.</summary>
     public Queue<(int Request, bool Before)> Kills { get; } = [];
     /// <summary>All of these came to pass before all was over.</summary>
@@ -150,6 +183,10 @@ sealed partial class World
                 $$"""
                 {"name":"{{NameIn(sent)}}","kind":"Pod","causes":[{"reason":"FieldValueInvalid",
                  "message":"{{TooMuch}}","field":"spec.containers[0].resources.requests"}]}
+                """);
+        if (creates && Json.Parse(sent.Body).Text("metadata", "labels", WithDefaults) == Refused)
+            return Refusal(Ticks / In(7) % 2 == 0 ? 422 : 403, null, "no", """
+                {"name":"x","kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"metadata.labels"}]}
                 """);
         creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
         if (creates && Ticks < webhookUntil) return Denied();

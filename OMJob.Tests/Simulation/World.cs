@@ -39,6 +39,7 @@ sealed partial class World
         Store.Changed += Changed;
         planned = new(plan.Actions);
         forbiddenFrom = plan.ForbiddenFrom is { } from ? In(from) : long.MaxValue;
+        if (plan.HasDefaults) ChangeDefaults();
         for (var i = 0; i < plan.Operators; i++) StartOperator();
         if (plan.Jobs.Length > 0) CreateJob(plan.Jobs[0]);
         if (plan.Cron is { } cron) Ask("POST", InNamespace("cronomjobs"), cron);
@@ -109,7 +110,8 @@ sealed partial class World
     /// <summary>The promise does not hold here: the namespace is being deleted.</summary>
     public bool WayOut(JsonObject job) => NamespacesGone.Contains(job.Text("metadata", "namespace")!);
 
-    public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name());
+    public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name()) is var life
+        && pod.Text("metadata", "labels", WithDefaults) == Hanging ? life with { LifeEnd = LifeEnd.NeverPulled } : life;
 
     // ----- what happens, and in which order
 

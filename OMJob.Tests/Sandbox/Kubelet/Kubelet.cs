@@ -355,6 +355,11 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
             if (unstarted.Count == 0) return;
             await WriteStatus();
             if (waiting is not null) return;
+            if (!await HasVolumes())
+            {
+                retryAt = DateTime.UtcNow.AddSeconds(1);
+                return;
+            }
             foreach (var container in unstarted)
             {
                 try
@@ -429,6 +434,20 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
         {
             if (conditions.GetValueOrDefault(type).Text("status") != (value ? "True" : "False"))
                 conditions[type] = Condition(type, value, reason);
+        }
+
+        /// <summary>The Secrets and ConfigMaps that the pod mounts are there, or need not be.</summary>
+        async Task<bool> HasVolumes()
+        {
+            foreach (var volume in pod.Items("spec", "volumes"))
+            {
+                var (kind, source, name) = volume.At("secret") is { } secret
+                    ? ("secrets", secret, secret.Text("secretName"))
+                    : ("configmaps", volume.At("configMap"), volume.Text("configMap", "name"));
+                if (name is not null && (bool?)source!["optional"] != true
+                    && await kubelet.api.Find($"{Paths.Core(Namespace, kind)}/{name}") is null) return false;
+            }
+            return true;
         }
 
         /// <summary>The container's variables; one that cannot be had is a KeyNotFoundException.</summary>
