@@ -171,7 +171,8 @@ sealed partial class Operator
     {
         var job = cache.Get(key) as Job;
         if (after is Pod seen) RememberStopped(key, seen);
-        if (after is Pod { Defaults: { } made }) cache.Remember(key, p => p.Defaults == made ? p : p with { Defaults = made });
+        if (after is Pod { Defaults: { } made })
+            cache.Remember(key, p => p.Defaults == made ? p : p with { Defaults = made });
         // What is not decided on is no change: that a pod is ready or not, that somebody annotates.
         var same = (before, after) switch
         {
@@ -488,8 +489,8 @@ sealed partial class Operator
         }
     }
 
-    /// <summary>Asks for a pod with the run defaults. No handler is lost to these: where they may be why its pod is
-    /// refused, and at its last attempt, it is made of the OMJob alone. Returns why, where that makes a
+    /// <summary>Asks for a pod with the run defaults. G23: no handler is lost to these. Where they may be why its pod
+    /// is refused, and at its last attempt, it is made of the OMJob alone. Returns why, where that makes a
     /// difference.</summary>
     async Task<(Reply Reply, string? Without)> Send(Turn turn, Job job, PodType type)
     {
@@ -617,8 +618,13 @@ sealed partial class Operator
         if (from == Phase.ExitHandlerRunning && decision.Attempt is { } outcome)
             metrics.Count(JobMetrics.ExitHandlers, Metrics.Label("outcome", outcome));
         if (from != to && to.IsFinished())
+        {
+            var lasted = decision.Status.CompletionTime - (job.Status.StartTime ?? job.Created);
+            metrics.Observe(JobMetrics.Duration, Metrics.Label("outcome", $"{to}".ToLowerInvariant()),
+                lasted!.Value, JobMetrics.DurationBounds);
             metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
                 + Metrics.Label("reason", Conditions.Reason(decision.Status)));
+        }
         if (decision.Event is { } told) Record(job, told);
         return true;
 
@@ -1078,7 +1084,7 @@ static class Protocol
     public static bool IsLast(Job job, Deadlines deadlines) =>
         PodTemplate.Ran(job) >= (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
 
-    /// <summary>An attempt that was made with run defaults is never the last, though the limit may be another by
+    /// <summary>G23: an attempt that was made with run defaults is never the last, though the limit may be another by
     /// now.</summary>
     static bool AnotherFollows(Job job, Pod exit, Deadlines deadlines) =>
         !IsLast(job, deadlines) || exit.Defaults is not null;

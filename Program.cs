@@ -66,8 +66,8 @@ static class Program
         var root = new RootCommand(what)
         {
             KubeconfigPath, Context, Namespaces, Level.Flag, JsonLogs.Flag, Workers.Flag, HealthPort.Flag,
-            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag, RunDefaultsFile,
-            release,
+            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag,
+            RunDefaultsFile, release,
         };
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
         return root.Parse(args);

@@ -30,10 +30,11 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
     ];
     static readonly double[] Bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-    readonly (string Name, string Type, string Help)[] families = [.. own, .. Common];
+    readonly (string Name, string Type, string Help)[] families = [.. own, .. Common, .. ProcessMetrics.All];
     readonly Lock gate = new();
     readonly SortedDictionary<(string Name, string Labels), double> values = [];
-    readonly SortedDictionary<(string Name, string Labels), (long[] Counts, double Sum)> histograms = [];
+    readonly SortedDictionary<(string Name, string Labels), (double[] Bounds, long[] Counts, double Sum)> histograms =
+        [];
 
     public static string Label(string name, string value) => $"{name}=\"{value}\"";
 
@@ -42,15 +43,17 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
         lock (gate) values[(name, labels)] = values.GetValueOrDefault((name, labels)) + 1;
     }
 
-    public void Observe(string name, string labels, TimeSpan took)
+    /// <summary>Bounds: in seconds; null: those of requests.</summary>
+    public void Observe(string name, string labels, TimeSpan took, double[]? bounds = null)
     {
+        bounds ??= Bounds;
         lock (gate)
         {
-            var (counts, sum) = histograms.TryGetValue((name, labels), out var known) ? known
-                : (new long[Bounds.Length + 1], 0);
-            var at = Array.FindIndex(Bounds, bound => took.TotalSeconds <= bound);
-            counts[at < 0 ? Bounds.Length : at]++;
-            histograms[(name, labels)] = (counts, sum + took.TotalSeconds);
+            var (_, counts, sum) = histograms.TryGetValue((name, labels), out var known) ? known
+                : (bounds, new long[bounds.Length + 1], 0);
+            var at = Array.FindIndex(bounds, bound => took.TotalSeconds <= bound);
+            counts[at < 0 ? bounds.Length : at]++;
+            histograms[(name, labels)] = (bounds, counts, sum + Math.Max(0, took.TotalSeconds));
         }
     }
 
@@ -62,18 +65,19 @@ sealed class Metrics(params (string Name, string Type, string Help)[] own)
             $"{name}{(labels.Length == 0 ? "" : $"{{{labels}}}")} {value}\n");
         lock (gate)
         {
-            var all = gauges.Concat(values.Select(v => (v.Key.Name, v.Key.Labels, v.Value)))
+            var all = gauges.Concat(ProcessMetrics.Now())
+                .Concat(values.Select(v => (v.Key.Name, v.Key.Labels, v.Value)))
                 .ToLookup(v => v.Name, v => (v.Labels, v.Value));
             foreach (var (name, type, help) in families)
             {
                 text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
                 foreach (var (labels, value) in all[name]) Line(name, labels, value);
-                foreach (var (key, (counts, sum)) in histograms.Where(h => h.Key.Name == name))
+                foreach (var (key, (bounds, counts, sum)) in histograms.Where(h => h.Key.Name == name))
                 {
                     var (labels, below) = (key.Labels.Length == 0 ? "" : key.Labels + ",", 0L);
                     for (var i = 0; i < counts.Length; i++)
                     {
-                        var bound = i == Bounds.Length ? "+Inf" : Bounds[i].ToString(CultureInfo.InvariantCulture);
+                        var bound = i == bounds.Length ? "+Inf" : bounds[i].ToString(CultureInfo.InvariantCulture);
                         Line(name + "_bucket", labels + Label("le", bound), below += counts[i]);
                     }
                     Line(name + "_sum", key.Labels, sum);

@@ -11,7 +11,9 @@ static class StructuralSchema
     /// So many levels of objects are fragments, which need not have what is required.</summary>
     public static string? Fault(JsonNode? value, JsonNode? schema, string path, int fragments)
     {
-        string At(string field) => path.Length == 0 ? field : $"{path}.{field}";
+        // What is no name may be a value that a typing error has made a field.
+        string At(string field) => (path.Length == 0 ? "" : path + ".")
+            + (field.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '/' or '-' or '_') ? field : "?");
         bool Says(string name) => schema?[name]?.GetValueKind() == JsonValueKind.True;
         if (schema is null) return null;
         switch ((string?)schema["type"] ?? (Says("x-kubernetes-int-or-string") ? "integer or string" : ""))
@@ -39,7 +41,7 @@ static class StructuralSchema
                 var text = (string)value!;
                 if (schema["enum"] is JsonArray all && !all.Any(one => (string?)one == text))
                     return $"{path}: is none of {string.Join(", ", all.Select(one => (string?)one))}";
-                return schema["pattern"] is { } pattern && !Regex.IsMatch(text, (string)pattern!)
+                return schema["pattern"] is { } pattern && !new Regex((string)pattern!).IsMatch(text)
                     ? $"{path}: is not written as it should be" : null;
             case "": return null;
             case var type: return $"{path}: is no {type}";
@@ -47,5 +49,6 @@ static class StructuralSchema
     }
 
     static double? Number(JsonNode? value) =>
-        value?.GetValueKind() == JsonValueKind.Number ? value.Deserialize(ApiJson.Default.JsonElement).GetDouble() : null;
+        value?.GetValueKind() != JsonValueKind.Number ? null
+            : value.Deserialize(ApiJson.Default.JsonElement).GetDouble();
 }

@@ -16,7 +16,19 @@ static class YamlReading
     /// <summary>Every document. Throws YamlException, also for what JSON cannot hold.</summary>
     public static List<JsonNode?> Documents(string text)
     {
-        var (stream, left) = (new YamlStream(), MostNodes);
+        try { return Read(text); }
+#pragma warning disable CA1031 // The package throws others, too, for what is no YAML: InvalidOperationException is one.
+        catch (Exception e) when (e is not YamlException) { throw new YamlException("no YAML", e); }
+#pragma warning restore CA1031
+    }
+
+    static List<JsonNode?> Read(string text)
+    {
+        var (stream, left, depth) = (new YamlStream(), MostNodes, 0);
+        // What is read by recursion, as nodes are, may end the process.
+        for (var events = new Parser(new StringReader(text)); events.MoveNext();)
+            if ((depth += events.Current!.NestingIncrease) > MostDepth)
+                throw new YamlException(events.Current.Start, events.Current.End, "too deep");
         stream.Load(new StringReader(text));
         return [.. stream.Documents.Select(d => Convert(d.RootNode, MostDepth, ref left))];
     }
@@ -24,7 +36,7 @@ static class YamlReading
     /// <summary>Aliases may repeat each other many times, or contain themselves.</summary>
     static JsonNode? Convert(YamlNode node, int depth, ref int left)
     {
-        if (depth == 0 || --left < 0) throw new YamlException(node.Start, node.End, "too deep or too large");
+        if (depth == 0 || --left < 0) throw new YamlException(node.Start, node.End, "too deep or too large"); // by aliases
         switch (node)
         {
             case YamlMappingNode map:
@@ -63,7 +75,7 @@ static class YamlReading
         if (Whole(digits) is { } whole) return JsonValue.Create(whole);
         if (text.TrimStart('+', '-').ToUpperInvariant() is ".INF" or ".NAN")
             throw new YamlException(at.Start, at.End, "JSON has no such number");
-        const NumberStyles real = NumberStyles.AllowLeadingSign | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent;
+        const NumberStyles real = NumberStyles.Float & ~(NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite);
         return double.TryParse(digits, real, CultureInfo.InvariantCulture, out var n) && double.IsFinite(n)
             ? JsonValue.Create(n) : JsonValue.Create(text);
     }
@@ -84,7 +96,7 @@ static class YamlReading
         if (digits.Length == from) return null;
         foreach (var c in digits[from..])
         {
-            var digit = char.IsAsciiHexDigit(c) ? int.Parse([c], NumberStyles.HexNumber, CultureInfo.InvariantCulture) : 99;
+            var digit = char.IsAsciiDigit(c) ? c - '0' : char.IsAsciiHexDigit(c) ? (c | ' ') - 'a' + 10 : radix;
             if (digit >= radix || n > (long.MaxValue - digit) / radix) return null;
             n = n * radix + digit;
         }

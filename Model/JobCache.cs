@@ -74,6 +74,9 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
             if (after.OwnerKey is not null) AddPod(owner, after.Key);
         }
         MoveRun(CronOf(before), CronOf(after), after.Key);
+        if (Get(after.Key) is Job run) RememberSuccess(run);
+        else if (before is null && after is Cron schedule) // its runs may be told before it is
+            foreach (var earlier in RunsOf(schedule)) RememberSuccess(earlier);
         // What was remembered of pods by their UIDs stays true.
         if (after.OwnerKey is null && before is not null && (after is Tombstone || before.Uid != after.Uid))
             SetProgress(owner, ProgressOf(owner).OfPods);
@@ -135,6 +138,23 @@ sealed class JobCache(Action<Key, CachedObject?, CachedObject> changed, Func<Cac
         lock (Gate)
             return [.. Objects.Values.Where(h => retained || h is not Retained).Select(h => h.OwnerKey ?? h.Key)
                 .Concat(progress.Keys).Where(key => ofNamespace(key.Namespace)).Distinct()];
+    }
+
+    /// <summary>When the latest run of each CronOMJob that succeeded had ended (seconds of the epoch), in the order of
+    /// their names; where none is known, nothing.</summary>
+    public List<(Key Cron, long At)> LastSuccesses()
+    {
+        lock (Gate)
+            return [.. Objects.Values.OfType<Cron>().OrderBy(c => $"{c.Namespace}/{c.Name}", StringComparer.Ordinal)
+                .Select(c => (c.Key, ProgressOf(c.Key).LastSuccess)).Where(c => c.LastSuccess > 0)];
+    }
+
+    /// <summary>Remembers when it succeeded: the run may be gone long before the next one.</summary>
+    void RememberSuccess(Job run)
+    {
+        if (run is not { Cron: { } cron, Status: { Phase: Phase.Succeeded, CompletionTime: { } end } }) return;
+        var at = end.ToUnixTimeSeconds();
+        Remember(cron.Key, cron.Uid, p => at <= p.LastSuccess ? p : p with { LastSuccess = at });
     }
 
     /// <summary>The versions of the run defaults that pods of runs were made with.</summary>

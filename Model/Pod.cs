@@ -13,7 +13,7 @@ sealed record Pod : CachedObject
     /// <summary>The OMJob's UID by controller owner reference, else label, else annotation; null: not ours.</summary>
     public string? JobUid { get; init; }
     public bool HasOwner { get; init; }
-    /// <summary>The version of the run defaults that it was made with; null: made without, from the OMJob alone.</summary>
+    /// <summary>The version of the run defaults that it was made with; null: of the OMJob alone.</summary>
     public string? Defaults { get; init; }
     public bool LostLabels { get; init; }
     public bool HasFinalizer { get; init; }

@@ -81,8 +81,8 @@ static class PodTemplate
     public static Request Creation(Job job, PodType type, RunDefaults? defaults = null, string query = "") =>
         new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type, defaults));
 
-    /// <summary>The pod as JSON. Fields that we do not read travel as they came. It tells which run defaults it was made
-    /// with: the main pod always, an exit pod where they make a difference.</summary>
+    /// <summary>The pod as JSON. Fields that we do not read travel as they came. It tells which run defaults it was
+    /// made with: the main pod always, an exit pod where they make a difference.</summary>
     public static byte[] Build(Job job, PodType type, RunDefaults? defaults = null)
     {
         var own = job.ReadSpec();

@@ -43,6 +43,9 @@ sealed record Progress
     /// <summary>Timestamp; 0: the main pod's end has not been seen, or its exit handler is there.</summary>
     public long MainOver { get; init; }
     public Event? LastEvent { get; init; }
+    /// <summary>When the latest of a schedule's runs that succeeded had ended (seconds of the epoch); 0: none is known.
+    /// The run itself may be gone.</summary>
+    public long LastSuccess { get; init; }
 
     /// <summary>What stays true of pods, known by their UIDs, whatever becomes of the rest.</summary>
     public Progress OfPods => new() { Stopped = Stopped };

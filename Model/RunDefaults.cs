@@ -1,6 +1,5 @@
 // What holds for every run that does not say otherwise.
 
-using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text;
 using YamlDotNet.Core;
@@ -38,13 +37,14 @@ sealed class RunDefaults
         ["resources"] = 2,
     };
 
+    public const string BySchema = "each CRD gives it to every OMJob, so that no default would apply";
     /// <summary>What every CRD fills in before the operator sees the OMJob.</summary>
     static readonly string[] Filled =
         ["ttlSecondsAfterFinished", "mainPodSpec.imagePullPolicy", "exitHandlerSpec.imagePullPolicy"];
 
     static readonly Lazy<JsonNode> Schema = new(() =>
     {
-        using var file = new StreamReader(typeof(RunDefaults).Assembly.GetManifestResourceStream("crd.yaml")!);
+        using var file = new StreamReader(typeof(RunDefaults).Assembly.GetManifestResourceStream("omjob.yaml")!);
         return YamlReading.Documents(file.ReadToEnd())[0]!["spec"]!["versions"]![0]!["schema"]!["openAPIV3Schema"]!
             ["properties"]!["spec"]!;
     });
@@ -67,13 +67,16 @@ sealed class RunDefaults
         List<JsonNode?> documents;
         try { documents = YamlReading.Documents(text); }
         catch (AnchorNotFoundException) { throw new DefaultsException("an alias, *name, has no anchor, &name"); }
-        catch (YamlException e) { throw new DefaultsException($"line {e.Start.Line}: this is no YAML"); }
+        catch (YamlException e)
+        {
+            throw new DefaultsException($"{(e.InnerException is null ? $"line {e.Start.Line}: " : "")}this is no YAML");
+        }
         if (documents.Count > 1) throw new DefaultsException("there is more than one document");
         var fragment = documents is [{ } only] ? only : new JsonObject();
         if (fragment is not JsonObject fields) throw new DefaultsException("this is no fragment of an OMJob's spec");
         foreach (var path in Filled)
             if (path.Split('.').Aggregate((JsonNode?)fields, (at, step) => (at as JsonObject)?[step]) is not null)
-                throw new DefaultsException($"{path}: every OMJob has it by its CRD, so that no default would apply");
+                throw new DefaultsException($"{path}: {BySchema}");
         return StructuralSchema.Fault(fields, Schema.Value, "", fragments: 2) is { } fault
             ? throw new DefaultsException(fault) : new(text, fields);
     }
@@ -151,7 +154,9 @@ sealed class DefaultsFile(string name, Func<string> read)
     /// <summary>How often it is read.</summary>
     public static readonly TimeSpan Period = TimeSpan.FromSeconds(2);
 
-    readonly ConcurrentDictionary<string, (RunDefaults Version, DateTimeOffset Replaced)> replaced = [];
+    sealed record Old(RunDefaults Version, DateTimeOffset Replaced);
+
+    Old[] replaced = []; // never changed, but exchanged for another: workers read it
     (string Text, string? Fault) last, taken;
 
     public DefaultsFile(string path) : this(path, () => Read(path)) { }
@@ -161,43 +166,42 @@ sealed class DefaultsFile(string name, Func<string> read)
     public bool IsGood { get; private set; }
 
     /// <summary>Of all versions that are known.</summary>
-    public IEnumerable<JsonElement> Specs => replaced.Values.Select(old => old.Version.Spec).Append(Current.Spec);
+    public IEnumerable<JsonElement> Specs => replaced.Select(old => old.Version.Spec).Append(Current.Spec);
 
     /// <summary>The version of that hash where it is still known, else the current one.</summary>
     public RunDefaults Of(string? hash) =>
-        hash is not null && hash != Current.Hash && replaced.TryGetValue(hash, out var old) ? old.Version : Current;
+        hash == Current.Hash ? Current : Array.Find(replaced, old => old.Version.Hash == hash)?.Version ?? Current;
 
     /// <summary>Reads it for the first time. Throws DefaultsException.</summary>
     public void Load()
     {
-        last = taken = Look();
-        Take();
+        Current = Parse(last = taken = Look());
     }
 
-    /// <summary>Takes what it holds, once two reads in a row agree: others than a kubelet may be writing it. Needed: the
-    /// hashes of versions that runs need. Returns true where there is something new; throws DefaultsException where
+    /// <summary>Takes what it holds, once two reads in a row agree: others than a kubelet may be writing it. Needed:
+    /// the hashes of versions that runs need. Returns true where there is something new; throws DefaultsException where
     /// that is bad.</summary>
     public bool Changed(Func<ISet<string>> needed, DateTimeOffset now)
     {
-        var (before, found) = (last, last = Look());
-        if (found != before || found == taken) return false;
-        taken = found;
-        var old = Current;
-        Take();
-        replaced.TryRemove(Current.Hash, out _);
-        if (old.Hash != Current.Hash) replaced[old.Hash] = (old, now);
-        var wanted = needed();
-        foreach (var (hash, version) in replaced)
-            if (!wanted.Contains(hash) && now - version.Replaced > Kept) replaced.TryRemove(hash, out _);
+        var (previous, found) = (last, last = Look());
+        if (found != previous || found == taken) return false;
+        var (next, wanted) = (Parse(taken = found), needed());
+        replaced = [.. replaced.Append(new(Current, now)).Where(old => old.Version.Hash != next.Hash
+            && (wanted.Contains(old.Version.Hash) || now - old.Replaced <= Kept))];
+        Current = next; // only now: who asks for the old one by its hash finds it all the time
         return true;
     }
 
-    void Take()
+    RunDefaults Parse((string Text, string? Fault) found)
     {
         IsGood = false;
-        try { Current = taken.Fault is null ? RunDefaults.Parse(taken.Text) : throw new DefaultsException(taken.Fault); }
+        try
+        {
+            var parsed = found.Fault is null ? RunDefaults.Parse(found.Text) : throw new DefaultsException(found.Fault);
+            IsGood = true;
+            return parsed;
+        }
         catch (DefaultsException e) { throw new DefaultsException($"run defaults {name}: {e.Message}"); }
-        IsGood = true;
     }
 
     (string Text, string? Fault) Look()

@@ -9,8 +9,8 @@ static class Secrets
 {
     const int MostRead = 8 << 10; // characters that are looked through
 
-    /// <summary>The API server's words without the values of the env, the OMJob's and its run defaults', which a
-    /// refusal may repeat. What is a part of the run's own name, namespace, pods' names or labels is no secret.</summary>
+    /// <summary>The API server's words without the values of the env, the OMJob's and the run defaults', which a refusal
+    /// may repeat. What is a part of the run's own name, namespace, pods' names or labels is no secret.</summary>
     public static string Redact(string message, Job? job, params IEnumerable<JsonElement> defaults) =>
         job is null ? Text.Truncate(message)
         : Redact(message, [job.ReadSpec(), .. defaults], job.Name, job.Namespace, job.Uid,

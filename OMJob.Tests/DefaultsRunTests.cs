@@ -26,9 +26,10 @@ public sealed class DefaultsRunTests
     static string? Version(JsonObject? pod) => pod.Text("metadata", "annotations", LabelKeys.Defaults);
     static string[] Warnings(Stage stage) => [.. stage.Events.Where(e => e.Contains("RunDefaultsLeftOut"))];
 
-    static bool HasTeam(Request request, string pod) => IsCreation(request, pod) && Team(Json.Parse(request.Body) as JsonObject) is not null;
+    static bool HasTeam(Request request, string pod) =>
+        IsCreation(request, pod) && Team(Json.Parse(request.Body) as JsonObject) is not null;
 
-    static Reply Invalid(string words = "Pod \\\"x\\\" is invalid: metadata.labels: Invalid value: no") => Refusal(422, "Invalid", words,
+    static Reply Invalid() => Refusal(422, "Invalid", "Pod \\\"x\\\" is invalid: metadata.labels: Invalid value: no",
         """{"kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"metadata.labels"}]}""");
 
     [Fact]
@@ -39,7 +40,8 @@ public sealed class DefaultsRunTests
         Assert.Equal("blue", Team(stage.Pod("run-main")));
         Assert.Equal(77, stage.Pod("run-main").Long("spec", "activeDeadlineSeconds"));
         stage.End(main: 0);
-        Assert.Equal(("own", null), (Team(stage.Pod("run-exit")), stage.Pod("run-exit").Long("spec", "activeDeadlineSeconds")));
+        Assert.Equal("own", Team(stage.Pod("run-exit")));
+        Assert.Null(stage.Pod("run-exit").Long("spec", "activeDeadlineSeconds"));
         Assert.Equal("Succeeded", stage.Phase);
         Assert.Equal(RunDefaults.Parse(stage.RunDefaults!).Hash, Version(stage.Pod("run-main")));
         Assert.Null(Version(stage.Pod("run-exit"))); // it would be the same without
@@ -54,7 +56,8 @@ public sealed class DefaultsRunTests
         Assert.True(stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main/status",
             new() { ["status"] = new JsonObject { ["startTime"] = Json.Time(stage.Store.Now) } }).Ok);
         stage.Run(180); // deadline, grace period and a minute for the kubelet
-        Assert.StartsWith("Main pod was stopped: it ran past its activeDeadlineSeconds of 60", stage.Message, StringComparison.Ordinal);
+        Assert.StartsWith("Main pod was stopped: it ran past its activeDeadlineSeconds of 60", stage.Message,
+            StringComparison.Ordinal);
     }
 
     /// <summary>Whatever the API server says no with, as long as it looked at the pod.</summary>
@@ -62,7 +65,7 @@ public sealed class DefaultsRunTests
     [InlineData(422, "")]
     [InlineData(400, "BadRequest")]
     [InlineData(403, "Forbidden")]
-    public void An_exit_pod_that_is_refused_with_them_is_made_at_once_of_the_OMJob_alone(int code, string reason)
+    public void G23_an_exit_pod_that_is_refused_with_them_is_made_at_once_of_the_OMJob_alone(int code, string reason)
     {
         var refusal = code == 422 ? Invalid() : Refusal(code, reason, "pods \\\"run-exit\\\" is forbidden: no PriorityClass");
         var stage = Started(Label, r => HasTeam(r, "-exit") ? refusal : null);
@@ -83,7 +86,8 @@ public sealed class DefaultsRunTests
             ? Refusal(403, "Forbidden", "pods \\\"run-exit\\\" is forbidden: exceeded quota: none") : null);
         stage.Say("run-main", exited: 0);
         stage.Run(60);
-        Assert.Contains("exit handler is blocked: pods \"run-exit\" is forbidden: exceeded quota", stage.Message, StringComparison.Ordinal);
+        Assert.Contains("exit handler is blocked: pods \"run-exit\" is forbidden: exceeded quota", stage.Message,
+            StringComparison.Ordinal);
         blocked = false;
         stage.Run(40);
         Assert.Equal("blue", Team(stage.Pod("run-exit")));
@@ -95,7 +99,7 @@ public sealed class DefaultsRunTests
     [InlineData("", null, 4)] // the operator's own
     [InlineData("exitHandlerBackoffLimit: 1\n", 2, 3)]
     [InlineData("exitHandlerBackoffLimit: 0\n", null, 1)]
-    public void The_last_attempt_is_made_of_the_OMJob_alone(string limit, int? own, int attempts)
+    public void G23_the_last_attempt_is_made_of_the_OMJob_alone(string limit, int? own, int attempts)
     {
         var job = AnOMJob.Fresh();
         if (own is not null) job.WithSpec("exitHandlerBackoffLimit", own);
@@ -114,7 +118,7 @@ public sealed class DefaultsRunTests
     }
 
     [Fact]
-    public void A_run_fails_on_no_attempt_that_had_them_though_the_limit_is_another_after_a_restart()
+    public void G23_a_run_fails_on_no_attempt_that_had_them_though_the_limit_is_another_after_a_restart()
     {
         var stage = Started(Label);
         stage.Say("run-main", exited: 0);
@@ -205,9 +209,9 @@ public sealed class DefaultsRunTests
     [Fact]
     public void A_file_that_is_being_written_is_not_taken()
     {
-        var (pieces, read) = (new Queue<string>(), 0);
+        var (pieces, read) = (new Queue<string>(
+            [Label, Label, Label[..20] + "}}", "", "activeDeadlineSeconds: 6", Red, Red, Red]), 0);
         var file = new DefaultsFile("f", () => { read++; return pieces.Dequeue(); });
-        foreach (var piece in (string[])[Label, Label, Label[..20] + "}}", "", "activeDeadlineSeconds: 6", Red, Red, Red]) pieces.Enqueue(piece);
         file.Load();
         var taken = new List<(int, string)>();
         while (pieces.Count > 0)

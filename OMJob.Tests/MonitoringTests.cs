@@ -10,7 +10,8 @@ using OMJobs.Sandbox;
 
 public sealed class MonitoringTests
 {
-    const string Blocked = "OMJobExitHandlerBlocked", Silent = "OMJobWatchSilent", Late = "OMJobPastDeadline";
+    const string Blocked = "OMJobExitHandlerBlocked", Silent = "OMJobWatchSilent", Late = "OMJobPastDeadline",
+        BadDefaults = "OMJobRunDefaultsBad";
 
     /// <summary>Each alert with a series of half an hour, a value a minute, and the minute it fires from.</summary>
     public static TheoryData<string, string, string, int?> Series => new()
@@ -24,6 +25,9 @@ public sealed class MonitoringTests
         { Silent, "omjob_watch_last_event_timestamp_seconds{resource=\"cronomjobs\"}", "0x30", null }, // no such CRD
         { Late, "omjob_overdue", "0x4 1x26", 10 },
         { Late, "omjob_overdue", "0x4 1x3 0x23", null },
+        { BadDefaults, "omjob_run_defaults_last_reload_successful", "1x4 0x26", 10 },
+        { BadDefaults, "omjob_run_defaults_last_reload_successful", "1x30", null },
+        { BadDefaults, "omjob_overdue", "0x30", null }, // there are none
     };
 
     [Theory, MemberData(nameof(Series))]

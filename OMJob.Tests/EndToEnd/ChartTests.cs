@@ -69,7 +69,8 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
             await OfTheChart(second, ("RUN_DEFAULTS", file));
             var job = JobBuilder.Example("openmetadata-omjob.yaml").With("exitHandlerSpec.labels.team", "\"own\"");
             job.Main("script", "exit 4").Exit("script", "echo $pipelineStatus");
-            foreach (var name in (string[])["mainPodSpec", "exitHandlerSpec"]) job.With($"{name}.serviceAccountName", "\"default\"");
+            foreach (var name in (string[])["mainPodSpec", "exitHandlerSpec"])
+                job.With($"{name}.serviceAccountName", "\"default\"");
             await Ns.Create(job);
             await Ended(Ns, job.Name, "Failed");
             var run = new Run(Ns.History, job.Uid);
@@ -78,7 +79,8 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
             Assert.Null(exit.Long("spec", "activeDeadlineSeconds"));
             foreach (var (pod, team) in ((JsonObject, string)[])[(main, "data-platform"), (exit, "own")])
             {
-                Assert.Equal((team, "analytics"), (pod.Text("metadata", "labels", "team"), pod.Text("metadata", "labels", "cost-center")));
+                Assert.Equal((team, "analytics"),
+                    (pod.Text("metadata", "labels", "team"), pod.Text("metadata", "labels", "cost-center")));
                 Assert.Contains(pod.Items("spec", "volumes"), v => v.Text("secret", "secretName") == "source-certificates");
                 Assert.Contains(pod.Items("spec", "containers").Single().Items("volumeMounts"),
                     v => v.Text("mountPath") == "/etc/source-certificates");

@@ -29,7 +29,7 @@ public sealed class DefaultsTests(TestCluster cluster) : ClusterTest(cluster), I
     }
 
     [Fact]
-    public async Task A_volume_of_a_Secret_that_is_not_there_keeps_the_main_pod_from_starting_and_its_handler_runs()
+    public async Task G23_a_volume_of_a_Secret_that_is_not_there_keeps_the_main_pod_from_starting_and_its_handler_runs()
     {
         await Operator("""
             mainPodSpec: &pod {volumes: [{name: none, secret: {secretName: none}}]}
@@ -47,7 +47,7 @@ public sealed class DefaultsTests(TestCluster cluster) : ClusterTest(cluster), I
     }
 
     [Fact]
-    public async Task Defaults_that_make_every_pod_invalid_cost_no_handler()
+    public async Task G23_defaults_that_make_every_pod_invalid_cost_no_handler()
     {
         await Operator("""
             mainPodSpec: &pod {labels: {'not a key': x}}

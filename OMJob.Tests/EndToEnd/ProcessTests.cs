@@ -2,6 +2,7 @@
 
 using System.Net;
 using System.Net.Sockets;
+using System.Text.RegularExpressions;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -84,6 +85,8 @@ public class ProcessTests(TestCluster cluster) : ClusterTest(cluster)
             "omjob_exit_handlers_total{outcome=\"succeeded\"} 2",
             "omjob_exit_handlers_total{outcome=\"failed\"} 1",
             "omjob_exit_handler_latency_seconds_count 3",
+            "omjob_run_duration_seconds_count{outcome=\"succeeded\"} 1",
+            "omjob_run_duration_seconds_bucket{outcome=\"failed\",le=\"604800\"} 2",
             "omjob_jobs{phase=\"Succeeded\"} 1",
             "omjob_jobs{phase=\"Failed\"} 2",
             "omjob_blocked{what=\"exit\"} 0",
@@ -100,8 +103,13 @@ public class ProcessTests(TestCluster cluster) : ClusterTest(cluster)
             "controller_runtime_reconcile_time_seconds_bucket{controller=\"omjob\",le=\"+Inf\"}",
             "workqueue_adds_total{name=\"omjob\"}", "workqueue_queue_duration_seconds_count{name=\"omjob\"}",
             "workqueue_work_duration_seconds_count{name=\"omjob\"}", "workqueue_depth{name=\"omjob\"}",
-            "rest_client_requests_total{code=\"201\",method=\"POST\"}"])
+            "rest_client_requests_total{code=\"201\",method=\"POST\"}", "process_cpu_seconds_total",
+            "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds", "process_max_fds"])
             Assert.Contains(lines, l => l.StartsWith(name + " "));
+        Assert.Contains(lines, l => Regex.IsMatch(l,
+            @"^omjob_build_info\{version=""[\d.]+"",dotnet=""[\d.]+"",arch=""\w+""\} 1$"));
+        var started = double.Parse(lines.Single(l => l.StartsWith("process_start_time_seconds ")).Split(' ')[1]);
+        Assert.InRange(DateTimeOffset.UtcNow.ToUnixTimeSeconds() - started, 0, 300);
         await Promtool.Run(string.Join('\n', lines), "check", "metrics");
     }
 

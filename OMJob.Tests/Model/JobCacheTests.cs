@@ -361,4 +361,35 @@ public sealed class JobCacheTests
         cache.Upsert(other);
         Assert.Equal(KeyOf("data", pod.JobName), cache.Get(other.Key)!.OwnerKey);
     }
+
+    // ----- the last success of a schedule
+
+    static Job RunOf(string name, double ended, string phase = "Succeeded", string cron = "uid-of-hourly") =>
+        Job(100, $"uid-of-{name}", AnOMJob.Finished(phase).Named(name).CompletedAt(ended).OwnedBy(cron)
+            .WithFinalizers(ended > -200 ? [OMJobs.Job.Finalizer] : []));
+
+    [Theory, InlineData(true), InlineData(false)]
+    public void The_last_success_of_a_schedule_is_known_whichever_is_told_first_and_stays_when_its_run_goes(bool runsFirst)
+    {
+        if (!runsFirst) cache.Upsert(ACron.Hourly().Cron);
+        Job[] runs =
+        [
+            RunOf("a", -300), RunOf("b", -100), RunOf("c", -50, "Failed"), RunOf("d", -10, cron: "of-an-earlier-one"),
+        ];
+        foreach (var run in runs) cache.Upsert(run);
+        if (runsFirst) cache.Upsert(ACron.Hourly().Cron);
+        foreach (var run in runs) cache.Upsert(run with { ResourceVersion = "200" }, deleted: true);
+        var (cron, at) = Assert.Single(cache.LastSuccesses());
+        Assert.Equal(("hourly", Moment.At(-100).ToUnixTimeSeconds()), (cron.Name, at));
+        cache.Upsert(ACron.Hourly().Cron with { ResourceVersion = "300" }, deleted: true);
+        Assert.Empty(cache.LastSuccesses());
+    }
+
+    [Fact]
+    public void A_schedule_of_which_no_success_is_known_tells_none()
+    {
+        cache.Upsert(ACron.Hourly().Cron);
+        cache.Upsert(RunOf("c", -50, "Failed"));
+        Assert.Empty(cache.LastSuccesses());
+    }
 }

@@ -226,6 +226,33 @@ public sealed class PodTests
         Assert.Null(MainOf(job)["spec"]!["containerSecurityContext"]);
     }
 
+    /// <summary>What the OpenMetadata server always gives, which says no seccomp profile.</summary>
+    const string OfTheServer = """
+        {"image":"i","securityContext":{"runAsNonRoot":true,"runAsUser":1000,"runAsGroup":1000,"fsGroup":1000},
+         "initContainers":[{"name":"a","image":"i"},{"name":"b","image":"i","securityContext":
+          {"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"seccompProfile":{}}}]}
+        """;
+
+    [Fact]
+    public void Where_neither_pod_nor_container_says_a_seccomp_profile_the_container_gets_the_runtimes()
+    {
+        const string profile = """{"type":"RuntimeDefault"}""";
+        var pod = MainOf(Pending().WithMain(OfTheServer));
+        Assert.Null(pod["spec"]!["securityContext"]!["seccompProfile"]);
+        Same(profile, Container(pod)["securityContext"]!["seccompProfile"]);
+        foreach (var container in pod["spec"]!["initContainers"]!.AsArray())
+            Same(profile, container!["securityContext"]!["seccompProfile"]);
+        pod = MainOf(Pending().WithMain(
+            """{"securityContext":{"runAsUser":1},"containerSecurityContext":{"seccompProfile":{"type":"Localhost"}}}"""));
+        Same("""{"type":"Localhost"}""", Container(pod)["securityContext"]!["seccompProfile"]);
+        pod = MainOf(Pending().WithMain("""
+            {"securityContext":{"seccompProfile":{"type":"Unconfined"}},
+             "initContainers":[{"name":"a","securityContext":{"runAsUser":1}}]}
+            """));
+        Assert.Null(Container(pod)["securityContext"]!["seccompProfile"]);
+        Same("""{"runAsUser":1}""", pod["spec"]!["initContainers"]![0]!["securityContext"]);
+    }
+
     /// <summary>The rules of the profile, by hand: the API servers that the tests run on do not enforce them.</summary>
     [Theory]
     [InlineData("""{"image":"i"}""")]
@@ -238,7 +265,8 @@ public sealed class PodTests
         {"image":"i","initContainers":[{"name":"a","image":"i"},{"name":"n","securityContext":null},
          {"name":"b","image":"i","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}
         """)]
-    public void Pods_without_a_security_context_pass_the_restricted_profile(string spec)
+    [InlineData(OfTheServer)]
+    public void Pods_without_a_security_context_pass_the_restricted_profile_and_so_do_the_servers(string spec)
     {
         var job = HandlerRunning().WithMain(spec).WithExit(spec);
         Assert.Empty(AgainstRestricted(MainOf(job)));
@@ -246,7 +274,8 @@ public sealed class PodTests
     }
 
     [Theory]
-    [InlineData("""{"securityContext":{"runAsUser":1000}}""", "runAsNonRoot, seccompProfile")]
+    [InlineData("""{"securityContext":{"runAsUser":1000}}""", "runAsNonRoot")]
+    [InlineData("""{"containerSecurityContext":{"seccompProfile":{"type":"Unconfined"}}}""", "seccompProfile")]
     [InlineData("""{"securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"Unconfined"}}}""",
         "seccompProfile")]
     [InlineData("""{"securityContext":{"runAsNonRoot":true,"runAsUser":0,"seccompProfile":{"type":"Localhost"}}}""",

@@ -78,8 +78,14 @@ public sealed class RunDefaultsTests
         """{"volumeMounts":[{"name":"w","mountPath":"/a"},{"name":"v","mountPath":"/b"}]}""",
         """{"volumeMounts":[{"name":"v","mountPath":"/a"},{"name":"v","mountPath":"/b"}]}""")]
     [InlineData("""{"ports":[{"containerPort":80},{"containerPort":53,"protocol":"UDP"}]}""",
-        """{"ports":[{"containerPort":80,"protocol":"TCP","name":"x"},{"containerPort":53},{"containerPort":80,"protocol":"UDP"}]}""",
-        """{"ports":[{"containerPort":80},{"containerPort":53,"protocol":"UDP"},{"containerPort":53},{"containerPort":80,"protocol":"UDP"}]}""")]
+        """
+        {"ports":[{"containerPort":80,"protocol":"TCP","name":"x"},{"containerPort":53},
+        {"containerPort":80,"protocol":"UDP"}]}
+        """,
+        """
+        {"ports":[{"containerPort":80},{"containerPort":53,"protocol":"UDP"},{"containerPort":53},
+        {"containerPort":80,"protocol":"UDP"}]}
+        """)]
     [InlineData("""{"hostAliases":[{"ip":"10.0.0.1","hostnames":["a"]}]}""",
         """{"hostAliases":[{"ip":"10.0.0.1","hostnames":["b"]},{"ip":"10.0.0.2","hostnames":["b"]}]}""",
         """{"hostAliases":[{"ip":"10.0.0.1","hostnames":["a"]},{"ip":"10.0.0.2","hostnames":["b"]}]}""")]
@@ -238,7 +244,8 @@ public sealed class RunDefaultsTests
         foreach (var pod in (string[])["mainPodSpec", "exitHandlerSpec"])
             if (own[pod] is JsonObject spec)
                 Assert.True(Contains(merged[pod]!, new JsonObject(spec.Where(f => !IsInherited(f.Value, f.Key))
-                    .Select(f => KeyValuePair.Create(f.Key, f.Value?.DeepClone())))), $"{merged[pod]!.ToJsonString()} has not all of its own");
+                    .Select(f => KeyValuePair.Create(f.Key, f.Value?.DeepClone())))),
+                    $"{merged[pod]!.ToJsonString()} has not all of its own");
         Assert.Equal(own.ContainsKey("exitHandlerSpec"), merged.AsObject().ContainsKey("exitHandlerSpec"));
 
         static bool IsInherited(JsonNode? value, string name) =>
@@ -303,9 +310,10 @@ public sealed class RunDefaultsTests
     // ----- the file
 
     [Theory]
-    [InlineData("ttlSecondsAfterFinished: 60", "ttlSecondsAfterFinished: every OMJob has it by its CRD, so that no default would apply")]
-    [InlineData("mainPodSpec: {imagePullPolicy: Always}", "mainPodSpec.imagePullPolicy: every OMJob has it by its CRD, so that no default would apply")]
-    [InlineData("exitHandlerSpec: {imagePullPolicy: Always}", "exitHandlerSpec.imagePullPolicy: every OMJob has it by its CRD, so that no default would apply")]
+    [InlineData("ttlSecondsAfterFinished: 60", "ttlSecondsAfterFinished: " + RunDefaults.BySchema)]
+    [InlineData("mainPodSpec: {imagePullPolicy: Always}", "mainPodSpec.imagePullPolicy: " + RunDefaults.BySchema)]
+    [InlineData("exitHandlerSpec: {imagePullPolicy: Always}",
+        "exitHandlerSpec.imagePullPolicy: " + RunDefaults.BySchema)]
     [InlineData("mainPodspec: {}", "mainPodspec: there is no such field")]
     [InlineData("mainPodSpec: {hostNetwork: true}", "mainPodSpec.hostNetwork: there is no such field")]
     [InlineData("exitHandlerSpec: {restartPolicy: Never}", "exitHandlerSpec.restartPolicy: there is no such field")]
@@ -322,8 +330,10 @@ public sealed class RunDefaultsTests
     [InlineData("activeDeadlineSeconds: 6h", "activeDeadlineSeconds: is no integer")]
     [InlineData("activeDeadlineSeconds: 0", "activeDeadlineSeconds: is less than 1")]
     [InlineData("activeDeadlineSeconds: 1.5", "activeDeadlineSeconds: is no integer")]
-    [InlineData("mainPodSpec: {dnsPolicy: Any}", "mainPodSpec.dnsPolicy: is none of ClusterFirst, ClusterFirstWithHostNet, Default, None")]
-    [InlineData("mainPodSpec: {resources: {limits: {cpu: many}}}", "mainPodSpec.resources.limits.cpu: is not written as it should be")]
+    [InlineData("mainPodSpec: {dnsPolicy: Any}",
+        "mainPodSpec.dnsPolicy: is none of ClusterFirst, ClusterFirstWithHostNet, Default, None")]
+    [InlineData("mainPodSpec: {resources: {limits: {cpu: many}}}",
+        "mainPodSpec.resources.limits.cpu: is not written as it should be")]
     [InlineData("mainPodSpec: {resources: {limits: {cpu: true}}}", "mainPodSpec.resources.limits.cpu: is no integer or string")]
     [InlineData("mainPodSpec: {resources: {limits: {cpu: 1.5}}}", "mainPodSpec.resources.limits.cpu: is no integer or string")]
     [InlineData("[a]", "this is no fragment of an OMJob's spec")]
@@ -335,10 +345,37 @@ public sealed class RunDefaultsTests
     public void A_file_that_says_what_cannot_be_is_refused_in_one_line(string file, string line) =>
         Assert.Equal(line, Refusal(file));
 
+    /// <summary>Characters that mean something in YAML, anywhere in a file, instead of what is there.</summary>
+    [Fact]
+    public void Whatever_a_file_is_it_is_taken_or_refused_in_a_line_that_repeats_no_value() =>
+        Gen.Select(Gen.Int[0, 10_000], Gen.Int[0, 3], Gen.String[Gen.Char["-:{}[]&*!|>'\"%@`#,? \n\tax0\0\uFEFF"], 0, 4])
+            .Array[1, 4].Sample(edits =>
+        {
+            const string secret = "hunter2/is+secret";
+            var text = $"activeDeadlineSeconds: 5\nmainPodSpec: &pod\n  env:\n  - name: key\n    value: {secret}\n"
+                + $"  - {{name: other, value: '{secret}'}}\n  labels: {{team: {secret}}}\nexitHandlerSpec: *pod\n";
+            foreach (var (at, cut, put) in edits)
+            {
+                var from = at % text.Length;
+                text = text.Remove(from, Math.Min(cut, text.Length - from)).Insert(from, put);
+            }
+            try { RunDefaults.Parse(text); }
+            catch (DefaultsException e)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+                Assert.DoesNotContain("is+secret", e.Message, StringComparison.Ordinal);
+            }
+        }, iter: Samples);
+
+    [Theory, InlineData("["), InlineData("{a: "), InlineData("- ")]
+    public void A_file_as_deep_as_it_is_long_is_refused(string opens) =>
+        Assert.Equal("line 1: this is no YAML", Refusal(string.Concat(Enumerable.Repeat(opens, 300_000))));
+
     [Fact]
     public void Aliases_that_grow_beyond_all_bounds_are_refused()
     {
-        var levels = Enumerable.Range(1, 20).Select(i => $"l{i}: &l{i} [{string.Join(", ", Enumerable.Repeat($"*l{i - 1}", 10))}]");
+        var levels = Enumerable.Range(1, 20)
+            .Select(i => $"l{i}: &l{i} [{string.Join(", ", Enumerable.Repeat($"*l{i - 1}", 10))}]");
         Assert.EndsWith("this is no YAML", Refusal($"l0: &l0 [x]\n{string.Join('\n', levels)}"), StringComparison.Ordinal);
     }
 
