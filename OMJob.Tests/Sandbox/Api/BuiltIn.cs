@@ -14,7 +14,11 @@ static class BuiltIn
         {
             case "pods": Pods.SetDefaults(o); break;
             case "secrets": SetSecretDefaults(o); break;
-            case "namespaces": o.Child("status").Default("phase", "Active"); break;
+            case "namespaces":
+                o.Child("status").Default("phase", "Active");
+                if (o.Text("metadata", "name") is { } name)
+                    o.Child("metadata").Child("labels")["kubernetes.io/metadata.name"] = name;
+                break;
             case "nodes": SetNodeDefaults(o); break;
             case "services":
                 o.Child("spec").Default("type", "ClusterIP");
@@ -143,6 +147,6 @@ static class BuiltIn
                 "must be spec.names.plural+\".\"+spec.group"));
         foreach (var (version, i) in spec.Items("versions").Select((v, i) => (v, i)))
             if (version.At("schema", "openAPIV3Schema") is null)
-                causes.Add(Cause.Required($"spec.versions[{i}].schema.openAPIV3Schema", "schemas are required"));
+                causes.Add(Cause.Required($"spec.versions[{i}].schema.openAPIV3Schema"));
     }
 }

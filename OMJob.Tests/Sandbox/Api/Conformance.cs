@@ -1,8 +1,9 @@
 // The same requests to two API servers, and what their answers differ in. Conformance.txt lists the requests; where a
-// real API server and the sandbox differ, the sandbox is wrong, unless the line says on purpose why.
+// real API server and the sandbox differ, the sandbox is wrong, unless the line says on purpose why. The sandbox is as
+// Kubernetes 1.36; of an older server the table Olders and lines with `before 1.N: ` say what differs.
 //
-// A section begins with `## title` and has a namespace of its own, @ns. A line is
-//   [name =] METHOD[:type] path [body [+ body]...] [ -- why it differs on purpose]
+// A section begins with `## title` and has a namespace of its own, @ns. A ` -- ` there is for all its lines. A line is
+//   [name =] METHOD[:type] path [body [+ body]...] [ -- [before 1.N: ]why it differs on purpose]
 // type: merge, json, strategic, apply, table, or a media type. A path that begins with ~ is in the section's namespace:
 // ~pods/p, ~omjobs/j. A body is YAML, or 'text' as it is; + merges another into it. `def POD(x) body` makes a body that
 // is used as POD(name). @name.uid and @name.rv are those of an earlier answer. Further lines:
@@ -23,6 +24,9 @@ namespace OMJobs.Sandbox;
 /// <summary>One line and what came of it, without what differs between any two runs.</summary>
 sealed record AnsweredLine(string Section, string Line, string? Omission, string Answer);
 
+/// <summary>What API servers from a version on answer otherwise to some lines: both words are made alike.</summary>
+sealed record Older(int From, string Lines, string Words, string Instead, string Why);
+
 sealed partial class Conformance : IDisposable
 {
     readonly HttpClient http;
@@ -32,6 +36,7 @@ sealed partial class Conformance : IDisposable
     readonly List<(string Line, Task<List<string>> Events, CancellationTokenSource Stop)> watches = [];
     DateTime heard = DateTime.UtcNow; // the last event of any watch
     string section = "", ns = "";
+    string? omission; // that of the section
     int sections;
 
     Conformance(string kubeconfig)
@@ -60,6 +65,7 @@ sealed partial class Conformance : IDisposable
     {
         using var conformance = new Conformance(kubeconfig);
         var transcript = new List<AnsweredLine>();
+        transcript.Add(new("", "", null, await conformance.Send("", "GET", "/version")));
         await conformance.Send("", "POST", "/api/v1/nodes {metadata: {name: n1}}"); // pods on no node are collected
         foreach (var line in requests.Split('\n').Select(l => l.Trim()).Where(l => l.Length > 0 && !l.StartsWith("# ")))
             transcript.AddRange(await conformance.Do(line));
@@ -68,11 +74,48 @@ sealed partial class Conformance : IDisposable
         return transcript;
     }
 
-    /// <summary>What differs, a text for each line; lines that differ on purpose are left out.</summary>
-    public static List<string> Compare(List<AnsweredLine> expected, List<AnsweredLine> actual) =>
-        [.. expected.Zip(actual).Where(p => p.First.Answer != p.Second.Answer && p.First.Omission is null)
-            .Select(p => $"{p.First.Section}: {p.First.Line}\n  expected {p.First.Answer}\n  actual   " +
-                p.Second.Answer)];
+    /// <summary>Which Kubernetes 1.N the expected answers are of, and what differs, a text for each line; lines that
+    /// differ on purpose are left out.</summary>
+    public static (int Minor, List<string> Differences) Compare(
+        List<AnsweredLine> expected, List<AnsweredLine> actual)
+    {
+        var minor = int.Parse(Minor().Match(expected[0].Answer).Groups[1].Value, null);
+        var older = Olders.Where(o => minor < o.From).ToList();
+        string Words(AnsweredLine line) => older.Where(o => Regex.IsMatch(line.Line, o.Lines))
+            .Aggregate(line.Answer, (answer, o) => Regex.Replace(answer, o.Words, o.Instead));
+        bool OnPurpose(string? omission) => omission is not null
+            && (!Scope().IsMatch(omission) || minor < int.Parse(Scope().Match(omission).Groups[1].Value, null));
+        return (minor, [.. expected.Zip(actual).Skip(1)
+            .Where(p => Words(p.First) != Words(p.Second) && !OnPurpose(p.First.Omission))
+            .Select(p => $"{p.First.Section}: {p.First.Line}\n  expected {Words(p.First)}\n  actual   " +
+                Words(p.Second))]);
+    }
+
+    [GeneratedRegex(@"""minor"":""(\d+)")]
+    private static partial Regex Minor();
+    [GeneratedRegex(@"^before 1\.(\d+): ")]
+    private static partial Regex Scope();
+
+    static readonly Older[] Olders =
+    [
+        new(21, "/namespaces", @"""labels"":\{""kubernetes.io/metadata.name"":""<ns>""\},|" +
+            @",""kubernetes.io/metadata.name"":""<ns>""", "", "a namespace has its name for a label"),
+        new(22, "table ~pods", @"(?<=""Restarts"",""priority"":0,""type"":"")string", "integer",
+            "restarts are text, which may say when the last one was"),
+        new(22, "table ~pods", @"(?<=""cells"":\[""\w"",""\d/\d"",""[\w:]+"",)""(\d)""", "$1", "the same"),
+        new(24, "~(cron)?omjobs", "FieldValueTypeInvalid", "FieldValueInvalid", "a wrong type is a reason of its own"),
+        new(24, "~configmaps.*namespace: ",
+            @"of the object \(\w+\) does not match the namespace on the request \(<ns>\)",
+            "of the provided object does not match the namespace sent on the request", "POST and PUT say the same"),
+        new(25, "~omjobs", @"(?<=mainPodSpec\.(command|env|tolerations))\[0\]", "", "the place in a list is told"),
+        new(27, "memory: 2Gi", "(?<=memory limit) of 1Gi", "", "the limit is told"),
+        new(34, "[~/]pods", @"""generation"":\d+,", "", "pods count the changes of their spec"),
+        new(34, "dryRun.*Some", @"(?<=Unsupported value: )\[(\\""Some\\"")\]", "[]string{$1}",
+            "values are told as JSON"),
+        new(34, "omjobs|leases", "(?<=Invalid value: )0(?=: must be specified)", "0x0", "the same"),
+        new(34, "deletionTimestamp: \"2001", @"(?<=Invalid value: )\\""<time>\\""", "2001-01-01 00:00:00 +0000 UTC",
+            "the same"),
+    ];
 
     async Task<IEnumerable<AnsweredLine>> Do(string line)
     {
@@ -98,7 +141,7 @@ sealed partial class Conformance : IDisposable
             "PAUSE" => await Silence(),
             _ => await Send(save, method, rest),
         };
-        return answer is null ? [] : [new(section, line, halves.ElementAtOrDefault(1), answer)];
+        return answer is null ? [] : [new(section, line, halves.ElementAtOrDefault(1) ?? omission, answer)];
     }
 
     [GeneratedRegex(@"^(?:(\w+) = )?([A-Z]+(?::\S+)?)\s*(.*)$")]
@@ -106,7 +149,8 @@ sealed partial class Conformance : IDisposable
 
     async Task BeginSection(string title)
     {
-        (section, ns) = (title, $"c{run}-{++sections}");
+        (section, omission) = title.Split(" -- ") is [var name, var why] ? (name, why) : (title, null);
+        ns = $"c{run}-{++sections}";
         await Send("", "POST", $"/api/v1/namespaces {{metadata: {{name: {ns}}}}}");
         await Until($"200 ~serviceaccounts/default");
         for (var i = 0; i < 100; i++) // until pods are admitted
@@ -125,7 +169,7 @@ sealed partial class Conformance : IDisposable
         foreach (var (line, events, stop) in watches)
         {
             await stop.CancelAsync();
-            seen.Add(new(section, line, null, string.Join("\n           ", await events)));
+            seen.Add(new(section, line, omission, string.Join("\n           ", await events)));
             stop.Dispose();
         }
         watches.Clear();
@@ -306,10 +350,11 @@ sealed partial class Conformance : IDisposable
         }
     }
 
-    /// <summary>The volume of a service account's token, and the ConfigMap of the CA: nobody here needs them.</summary>
+    /// <summary>The volume of a service account's token, and the ConfigMaps of CAs, OpenShift's too: nobody here needs
+    /// them.</summary>
     static bool IsToken(JsonNode? item) =>
-        item.Text("name")?.StartsWith("default-token-", StringComparison.Ordinal) is true
-        || item.Text("metadata", "name") == "kube-root-ca.crt";
+        item.Text("name") is { } name && Token().IsMatch(name)
+        || item.Text("metadata", "name") is "kube-root-ca.crt" or "openshift-service-ca.crt";
 
     string Tidy(string text, string field)
     {
@@ -319,6 +364,7 @@ sealed partial class Conformance : IDisposable
         text = Uid().Replace(text, "<uid>");
         text = Time().Replace(text, "<time>");
         text = Generated().Replace(text, "gen-<suffix>");
+        text = text.Replace("deps/github.com/openshift/kubernetes/", ""); // where a build has its source
         text = Decoding().Replace(text, "$1…");
         if (field is "message" && text.Contains("is invalid: [")) text = Sorted(text);
         return text;
@@ -336,10 +382,12 @@ sealed partial class Conformance : IDisposable
     private static partial Regex Time();
     [GeneratedRegex(@"[Gg]en[-_][bcdfghjklmnpqrstvwxz2456789]{5}(?![a-z0-9])")]
     private static partial Regex Generated();
+    [GeneratedRegex("^(default-token|kube-api-access)-[bcdfghjklmnpqrstvwxz2456789]{5}$")]
+    private static partial Regex Token();
     // What a Go decoder says of a wrong type, or a Go differ of two pods, is its own.
-    [GeneratedRegex(@"(cannot be handled as a \w+: (?!no kind)|existing tolerations\)\n|json parse error: |" +
-        @"continue key is not valid: |in record \(|current: |resource version: 1 \(|patch: Invalid value: |" +
-        @"Invalid value: (?=""{\\""api)).*", RegexOptions.Singleline)]
+    [GeneratedRegex(@"(cannot be handled as a \w+: (?!no kind)|(existing tolerations|previously negative)\)(?=\n)|" +
+        @"json parse error: |continue key is not valid: |in record \(|current: |resource version: 1 \(|" +
+        @"patch: Invalid value: |Invalid value: (?=""({\\""api|map\[))).*", RegexOptions.Singleline)]
     private static partial Regex Decoding();
     [GeneratedRegex(@", (?=metadata|spec|status|kind|type|data|involved|report|action)")]
     private static partial Regex Next();

@@ -194,10 +194,11 @@ sealed partial class Store
                     """));
             return;
         }
-        foreach (var type in Types.Where(t => t.Namespaced).DistinctBy(t => t.Qualified))
-            foreach (var (key, o) in InNamespace(type, name).ToArray())
-                if (Find(type, key) is { } there) Delete(type, key, there, new() { Propagation = "Background" });
-        if (Types.Where(t => t.Namespaced).Any(t => InNamespace(t, name).Any())) return;
+        // All else stays until the last pod has gone.
+        var pods = Empty(name, [Core("pods")]).Count > 0;
+        var left = pods ? [] : Empty(name, Types.Where(t => t.Namespaced).DistinctBy(t => t.Qualified));
+        ns = TellWhatRemains(name, ns, left);
+        if (pods || left.Count > 0) return;
         if (ns.At("metadata", "finalizers").IsEmpty()) Commit(Core("namespaces"), name, ns, null);
         else if (HasSpecFinalizers(ns))
         {
@@ -207,9 +208,62 @@ sealed partial class Store
         }
     }
 
+    /// <summary>Deletes what there is of these types; returns what stays all the same.</summary>
+    List<(ResourceType Type, JsonObject Object)> Empty(string ns, IEnumerable<ResourceType> types)
+    {
+        var left = new List<(ResourceType, JsonObject)>();
+        foreach (var type in types.ToArray())
+        {
+            foreach (var (key, o) in InNamespace(type, ns).ToArray())
+                if (Find(type, key) is { } there) Delete(type, key, there, new() { Propagation = "Background" });
+            left.AddRange(InNamespace(type, ns).Select(o => (type, o.Value)));
+        }
+        return left;
+    }
+
+    /// <summary>The conditions of a namespace that is going.</summary>
+    JsonObject TellWhatRemains(string name, JsonObject ns, List<(ResourceType Type, JsonObject Object)> left)
+    {
+        string Each(IEnumerable<string> names, string words) => string.Join(", ", names.GroupBy(n => n)
+            .Select(g => $"{g.Key} {words} {g.Count()} resource instances").Order(StringComparer.Ordinal));
+        var content = Each(left.Select(l => $"{l.Type.Plural}.{l.Type.Group}"), "has");
+        var holders = Each(left.SelectMany(l => l.Object.Finalizers()), "in");
+        var next = ns.Clone();
+        var known = next.At("status").Items("conditions").ToDictionary(c => c.Text("type")!);
+        next.Child("status")["conditions"] = new JsonArray(
+        [
+            Condition("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered",
+                "All resources successfully discovered"),
+            Condition("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions",
+                "All legacy kube types successfully parsed"),
+            Condition("NamespaceDeletionContentFailure", "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization"),
+            Condition("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed",
+                "SomeResourcesRemain", "Some resources are remaining: ", content),
+            Condition("NamespaceFinalizersRemaining", "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+                "SomeFinalizersRemain", "Some content in the namespace has finalizers remaining: ", holders),
+        ]);
+        return Json.Same(ns, next) ? ns : Commit(Core("namespaces"), name, ns, next)!;
+
+        JsonObject Condition(string type, string reason, string message,
+            string otherwise = "", string remaining = "", string what = "")
+        {
+            var status = what.Length > 0 ? "True" : "False";
+            if (what.Length > 0) (reason, message) = (otherwise, remaining + what);
+            var since = known.GetValueOrDefault(type) is { } there && there.Text("status") == status
+                ? there["lastTransitionTime"]!.DeepClone() : Stamp;
+            return new()
+            {
+                ["type"] = type, ["status"] = status, ["lastTransitionTime"] = since, ["reason"] = reason,
+                ["message"] = message,
+            };
+        }
+    }
+
     // ----- quotas: counts of objects only
 
-    static bool IsOver(JsonObject pod) => pod.Text("status", "phase") is "Succeeded" or "Failed";
+    internal static bool IsOver(JsonObject pod) => pod.Text("status", "phase") is "Succeeded" or "Failed";
 
     /// <summary>How many there are of what a quota's line limits; null where it limits no objects.</summary>
     long? Used(string line, string ns)

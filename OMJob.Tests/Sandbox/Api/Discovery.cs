@@ -14,7 +14,7 @@ static class Discovery
         JsonObject? body = path switch
         {
             "/version" => Json.Object("""
-                {"major": "1", "minor": "32", "gitVersion": "v1.32.0-omjob-sandbox", "gitCommit": "",
+                {"major": "1", "minor": "36", "gitVersion": "v1.36.0-omjob-sandbox", "gitCommit": "",
                  "gitTreeState": "", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "",
                  "platform": ""}
                 """),
@@ -152,7 +152,7 @@ static class Discovery
         return new()
         {
             ["openapi"] = "3.0.0",
-            ["info"] = Json.Object("""{"title": "Kubernetes", "version": "v1.32.0-omjob-sandbox"}"""),
+            ["info"] = Json.Object("""{"title": "Kubernetes", "version": "v1.36.0-omjob-sandbox"}"""),
             ["paths"] = paths,
             ["components"] = new JsonObject { ["schemas"] = schemas },
         };

@@ -110,6 +110,10 @@ readonly record struct Cause(string Reason, string Field, string Message)
     public static Cause Invalid(string field, string value, string detail) =>
         new("FieldValueInvalid", field, Join($"Invalid value: {value}", detail));
     public static Cause Text(string field, string value, string detail) => Invalid(field, Quote(value), detail);
+    public static Cause Type(string field, string actual, string detail) =>
+        new("FieldValueTypeInvalid", field, $"Invalid value: {Quote(actual)}: {detail}");
+    public static Cause TooLong(string field, long most) =>
+        new("FieldValueTooLong", field, $"Too long: may not be more than {most} bytes");
     public static Cause NotSupported(string field, string value, IEnumerable<string> supported) =>
         new("FieldValueNotSupported", field,
             $"Unsupported value: {value}: supported values: {string.Join(", ", supported.Select(Quote))}");

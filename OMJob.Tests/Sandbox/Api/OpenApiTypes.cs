@@ -1,5 +1,6 @@
-// Makes types.json: the built-in kinds of ResourceType's table and all that they refer to, from the OpenAPI document of a
-// real API server, without what nobody here reads: descriptions, and of the extensions all but how lists are patched.
+// Makes types.json: the built-in kinds of ResourceType's table and all that they refer to, from the OpenAPI document of
+// a real API server, without what nobody here reads: descriptions, enums, and of the extensions all but how lists are
+// patched.
 
 using System.CommandLine;
 using System.Text.Json.Nodes;
@@ -45,7 +46,8 @@ static class OpenApiTypes
         }
 
         JsonObject Lean(JsonObject schema) => new(schema
-            .Where(f => f.Key != "description" && (!f.Key.StartsWith(Extension) || f.Key.StartsWith(Patching)))
+            .Where(f => f.Key is not ("description" or "enum"))
+            .Where(f => !f.Key.StartsWith(Extension) || f.Key.StartsWith(Patching))
             .Select(f => KeyValuePair.Create(f.Key, f.Value switch
             {
                 JsonObject fields when f.Key == "properties" => new JsonObject(fields.Select(

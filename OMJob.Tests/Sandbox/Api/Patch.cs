@@ -41,8 +41,10 @@ static class Patch
             case "add": return op.ContainsKey("value") && Add(root, path, op["value"]?.DeepClone());
             case "remove": return Find(root, path, out _) && Remove(root, path);
             case "replace":
-                return op.ContainsKey("value") && Find(root, path, out _)
-                    && Remove(root, path) && Add(root, path, op["value"]?.DeepClone());
+                // In a map it is taken for add.
+                return op.ContainsKey("value") && Parent(root, path, out var parent, out _)
+                    && (parent is JsonObject || Find(root, path, out _) && Remove(root, path))
+                    && Add(root, path, op["value"]?.DeepClone());
             case "test":
                 var there = Find(root, path, out var found);
                 return (there || op["value"] is null) && Json.Same(found, op["value"]);
@@ -121,12 +123,7 @@ static class Patch
         {
             if (field.StartsWith(Delete, StringComparison.Ordinal))
             {
-                // API servers before 1.23 add what is to be taken out of a list that is not there (kubernetes#105146).
-                if (result[field[Delete.Length..]] is not JsonArray { Count: > 0 } from)
-                {
-                    result[field[Delete.Length..]] = value!.DeepClone();
-                    continue;
-                }
+                if (result[field[Delete.Length..]] is not JsonArray from) continue;
                 foreach (var gone in (JsonArray)value!)
                     foreach (var item in from.Where(i => Json.Same(i, gone)).ToArray()) from.Remove(item);
             }

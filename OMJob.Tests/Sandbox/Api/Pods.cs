@@ -7,7 +7,7 @@ namespace OMJobs.Sandbox;
 
 static class Pods
 {
-    static IEnumerable<JsonObject> Containers(JsonNode? spec) =>
+    public static IEnumerable<JsonObject> Containers(JsonNode? spec) =>
         spec.Items("initContainers").Concat(spec.Items("containers"));
 
     // ----- defaults
@@ -235,9 +235,7 @@ static class Pods
         else foreach (var wrong in Validation.DnsLabel(name)) causes.Add(Cause.Text($"{path}.name", name, wrong));
         if (!names.Add(name)) causes.Add(Cause.Duplicate($"{path}.name", name));
         if (container.Text("image") is null or "") causes.Add(Cause.Required($"{path}.image"));
-        if (container.Text("terminationMessagePolicy") is { } policy and not ("File" or "FallbackToLogsOnError"))
-            causes.Add(Cause.Text($"{path}.terminationMessagePolicy", policy,
-                "must be 'File' or 'FallbackToLogsOnError'"));
+        OneOf(container, path, "terminationMessagePolicy", causes, "File", "FallbackToLogsOnError");
         ValidatePorts(container, path, causes);
         ValidateEnv(container, path, causes);
         ValidateEnvFrom(container, path, causes);
@@ -266,7 +264,7 @@ static class Pods
 
     static void ValidateEnv(JsonObject container, string path, List<Cause> causes)
     {
-        string[] known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"];
+        string[] known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
         var i = 0;
         foreach (var variable in container.Items("env"))
         {
@@ -284,7 +282,8 @@ static class Pods
             var sources = known.Count(from.ContainsKey);
             if (sources == 0)
                 causes.Add(Cause.Text(source, "",
-                    "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"));
+                    "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, " +
+                    "`secretKeyRef` or `fileKeyRef`"));
             else if (variable.Text("value") is { Length: > 0 })
                 causes.Add(Cause.Text(source, "", "may not be specified when `value` is not empty"));
             else if (sources > 1)
@@ -354,7 +353,7 @@ static class Pods
                 if (list == "requests" && resources.At("limits", name).Text() is { } most
                     && amount.Value > Quantity.Parse(most)!.Value)
                     causes.Add(Cause.Text($"{path}.requests", amount.ToString(),
-                        $"must be less than or equal to {name} limit"));
+                        $"must be less than or equal to {name} limit of {most}"));
             }
     }
 
@@ -396,7 +395,7 @@ static class Pods
             return;
         }
         if (deadline is not null && sooner is null)
-            causes.Add(Cause.Invalid("spec.activeDeadlineSeconds", "\"null\"",
+            causes.Add(Cause.Invalid("spec.activeDeadlineSeconds", "null",
                 "must not update from a positive integer to nil value"));
         static string Without(JsonNode toleration) =>
             new JsonObject(toleration.AsObject().Where(f => f.Key != "tolerationSeconds").OrderBy(f => f.Key)
@@ -412,7 +411,8 @@ static class Pods
             foreach (var (mine, theirs) in munged.Items(list).Zip(old.Items(list))) mine.Put("image", theirs["image"]);
         if (!Json.Same(munged, old))
             causes.Add(Cause.Forbidden("spec", "pod updates may not change fields other than " +
-                "`spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds` or " +
-                "`spec.tolerations` (only additions to existing tolerations)\n"));
+                "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`," +
+                "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` " +
+                "(allow it to be set to 1 if it was previously negative)\n"));
     }
 }

@@ -61,7 +61,7 @@ sealed class ResourceType
         v1 limitranges LimitRange core.v1 limits nc
         v1 namespaces Namespace core.v1 ns srx
         v1 nodes Node core.v1 no s
-        v1 pods Pod core.v1 po nsra
+        v1 pods Pod core.v1 po nsgra
         v1 resourcequotas ResourceQuota core.v1 quota nsr
         v1 secrets Secret core.v1 - n
         v1 serviceaccounts ServiceAccount core.v1 sa nr
@@ -104,6 +104,7 @@ sealed class ResourceType
                 Version = version,
                 Plural = plural,
                 Kind = kind,
+                Singular = kind.ToLowerInvariant(),
                 ListKind = kind + "List",
                 ShortNames = names == "-" ? [] : names.Split(','),
                 Categories = flags.Contains('a') ? ["all"] : plural == CrdPlural ? ["api-extensions"] : [],

@@ -11,11 +11,18 @@ namespace OMJobs.Sandbox;
 sealed class FieldPath(FieldPath? parent, string step)
 {
     public static FieldPath Root { get; } = new(null, "");
+    /// <summary>Of a status that is validated alone.</summary>
+    public static FieldPath Status { get; } = new(null, "status");
     public bool IsRoot => parent is null;
     public FieldPath Field(string name) => new(this, name);
     public FieldPath Item(int index) => new(this, $"[{index}]");
-    public override string ToString() =>
-        parent is null || parent.IsRoot ? step : step[0] == '[' ? $"{parent}{step}" : $"{parent}.{step}";
+    public override string ToString() => parent is null ? step : After($"{parent}");
+    /// <summary>The place within what is validated.</summary>
+    public string Inside => parent is null ? "" : After(parent.Inside);
+    /// <summary>What is validated.</summary>
+    public string Whole => parent is not null ? parent.Whole : step.Length == 0 ? "<nil>" : step;
+
+    string After(string before) => before.Length == 0 ? step : step[0] == '[' ? $"{before}{step}" : $"{before}.{step}";
 }
 
 sealed class Schema
@@ -167,10 +174,17 @@ sealed class Schema
             : type is "" || actual == type || type == "number" && actual == "integer";
         if (!right)
         {
-            var wanted = intOrString ? "integer,string" : type;
-            causes.Add(Cause.Text(
-                $"{path}", actual, $"{path} in body must be of type {wanted}: {Cause.Quote(actual)}"));
-            return;
+            var (wanted, found) = intOrString ? ("integer,string", actual)
+                : actual == "number" && format is not null ? (format, "float64") : (type, actual);
+            causes.Add(Cause.Type(
+                $"{path}", found, $"{path.Inside} in body must be of type {wanted}: {Cause.Quote(found)}"));
+            if (intOrString) // every branch of anyOf is told
+            {
+                causes.Add(Cause.Text(path.Whole, "", $"\"{path.Inside}\" must validate at least one schema (anyOf)"));
+                causes.Add(Cause.Type(
+                    $"{path}", found, $"{path.Inside} in body must be of type integer: {Cause.Quote(found)}"));
+            }
+            if (actual != "number" || type != "integer") return;
         }
         if (allowed is not null && !allowed.Any(a => Json.Same(a, node)))
             causes.Add(Cause.NotSupported(
@@ -195,26 +209,32 @@ sealed class Schema
 
     void ValidateArray(JsonArray list, FieldPath path, List<Cause> causes)
     {
-        void Add(string detail) => causes.Add(Cause.Invalid($"{path}", $"{list.Count}", $"{path} in body {detail}"));
+        void Add(string detail) =>
+            causes.Add(Cause.Invalid($"{path}", $"{list.Count}", $"{path.Inside} in body {detail}"));
         if (list.Count < minItems) Add($"should have at least {minItems} items");
         if (list.Count > maxItems) Add($"should have at most {maxItems} items");
-        foreach (var item in list) items?.Validate(item, path, causes); // the place in the list is not told
+        for (var i = 0; i < list.Count; i++) items?.Validate(list[i], path.Item(i), causes);
     }
 
     void ValidateText(string text, FieldPath path, List<Cause> causes)
     {
-        void Add(string detail) => causes.Add(Cause.Text($"{path}", text, $"{path} in body {detail}"));
+        void Add(string detail) => causes.Add(Cause.Text($"{path}", text, $"{path.Inside} in body {detail}"));
         if (text.Length < minLength) Add($"should be at least {minLength} chars long");
-        if (text.Length > maxLength) Add($"should be at most {maxLength} chars long");
+        if (text.Length > maxLength) causes.Add(Cause.TooLong($"{path}", maxLength.Value));
         if (pattern?.IsMatch(text) is false) Add($"should match '{pattern}'");
         if (format == "date-time" && Json.ReadTime(text) is null)
-            Add($"must be of type date-time: {Cause.Quote(text)}");
+            causes.Add(Cause.Type(
+                $"{path}", text, $"{path.Inside} in body must be of type date-time: {Cause.Quote(text)}"));
     }
 
     void ValidateNumber(JsonValue value, FieldPath path, List<Cause> causes)
     {
         if (Real(value) is not { } n) return;
-        void Add(string detail) => causes.Add(Cause.Invalid($"{path}", Show(value), $"{path} in body {detail}"));
+        void Add(string detail) =>
+            causes.Add(Cause.Invalid($"{path}", Show(value), $"{path.Inside} in body {detail}"));
+        if (type == "integer" && !(value.TryGetValue(out long whole) && (format != "int32" || whole == (int)whole)))
+            causes.Add(Cause.Text(path.Whole, "", "Checked value must be of type integer " +
+                $"{(format is null ? "(default format)" : $"with format {format}")} in {path.Inside}"));
         if (n < minimum || exclusiveMinimum && n == minimum)
             Add($"should be greater than {(exclusiveMinimum ? "" : "or equal to ")}{minimum}");
         if (n > maximum || exclusiveMaximum && n == maximum)

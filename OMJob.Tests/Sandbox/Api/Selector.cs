@@ -85,7 +85,7 @@ sealed class Selector
             throw Refuse.BadRequest("found ',', expected: !, identifier, or 'end of string'");
         if (!IsWord(key)) throw Bad($"found '{key}', expected: {(not ? "identifier" : "!, identifier, or ','")}");
         if (Validation.QualifiedName(key).FirstOrDefault() is { } wrong)
-            throw Bad($"invalid label key {Cause.Quote(key)}: {wrong}");
+            throw Bad($"<nil>: Invalid value: {Cause.Quote(key)}: {wrong}");
         var op = at < tokens.Count && tokens[at] != "," ? Next(ref at) : "exists";
         if (op == "exists") return new(key, not ? "!" : "exists", []);
         if (op is "in" or "notin")
@@ -105,9 +105,10 @@ sealed class Selector
         if (value.Length > 0 && !IsWord(value)) throw Bad($"found '{value}', expected: identifier");
         if (op is ">" or "<")
             return long.TryParse(value, out _) ? new(key, op, [value])
-                : throw Bad("for 'Gt', 'Lt' operators, the value must be an integer");
+                : throw Bad($"values[0]: Invalid value: {Cause.Quote(value)}: " +
+                    "for 'Gt', 'Lt' operators, the value must be an integer");
         if (Validation.LabelValue(value).FirstOrDefault() is { } bad)
-            throw Bad($"invalid label value: {Cause.Quote(value)}: at key: {Cause.Quote(key)}: {bad}");
+            throw Bad($"values[0][{key}]: Invalid value: {Cause.Quote(value)}: {bad}");
         return new(key, op == "!=" ? "notin" : "in", [value]);
     }
 

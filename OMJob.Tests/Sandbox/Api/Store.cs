@@ -299,7 +299,7 @@ sealed partial class Store
             return (limit, at, after);
         }
         if (from.Length == 0) return (limit, 0, "");
-        var asked = ReadVersion(from);
+        var asked = ReadVersion(from, why => Refuse.BadRequest($"invalid resource version: {why}"));
         if (asked > version)
             throw Refuse.With(504, "Timeout", $"Timeout: Too large resource version: {asked}, current: {version}",
                 Json.Object("""
@@ -312,8 +312,8 @@ sealed partial class Store
         return (limit, asked, "");
     }
 
-    static long ReadVersion(string text) => long.TryParse(text, out var at) ? at
-        : throw NoNumber(text, $"resourceVersion: Invalid value: {Cause.Quote(text)}: ");
+    static long ReadVersion(string text, Func<string, RefusedException> refuse) => long.TryParse(text, out var at) ? at
+        : throw refuse($"resourceVersion: Invalid value: {Cause.Quote(text)}: {NoNumber(text)}");
 
     static string Token(long at, string key) => Convert.ToBase64String(new JsonObject
     {
@@ -357,7 +357,7 @@ sealed partial class Store
         if (target.Name.Length > 0) fields = $"metadata.name={target.Name}";
         var selector = Selector.Parse(request.Param("labelSelector"), fields, type);
         var from = request.Param("resourceVersion");
-        var at = from.Length == 0 ? 0 : ReadVersion(from);
+        var at = from.Length == 0 ? 0 : ReadVersion(from, Refuse.Internal);
         // Without a version it begins with what there is.
         var first = at == 0 ? InNamespace(type, target.Namespace).Select(o => o.Value).Where(selector.Matches) : [];
         var watcher = new Watcher(this, type, target.Namespace, selector, first, at == 0 ? version : at)
@@ -454,7 +454,7 @@ sealed class Watcher(
         {
             ["kind"] = type.Kind,
             ["apiVersion"] = type.ApiVersion,
-            ["metadata"] = new JsonObject { ["resourceVersion"] = $"{seen}", ["creationTimestamp"] = null },
+            ["metadata"] = new JsonObject { ["resourceVersion"] = $"{seen}" },
         });
     }
 

@@ -92,7 +92,7 @@ static class Tables
         "nodes" => Nodes,
         "configmaps" => [Name, Count("Data", "data", "binaryData"), Age],
         "secrets" => [Name, Text("Type", "type"), Count("Data", "data"), Age],
-        "serviceaccounts" => [Name, Count("Secrets", "secrets"), Age],
+        "serviceaccounts" => [Name, Age],
         "resourcequotas" => [Name, Age, new("Request", (o, _) => Used(o)), new("Limit", (_, _) => "")],
         "leases" => [Name, Text("Holder", "spec", "holderIdentity"), Age],
         "deployments" => Deployments,
@@ -142,7 +142,7 @@ static class Tables
         new("Ready", (o, _) => $"{Statuses(o).Count(s => s.IsTrue("ready") && s.At("state", "running") is not null)}" +
             $"/{o["spec"].Items("containers").Count()}"),
         new("Status", (o, _) => Reason(o)),
-        new("Restarts", (o, _) => Statuses(o).Sum(s => s.Long("restartCount") ?? 0)) { Type = "integer" },
+        new("Restarts", (o, now) => Restarts(o, now)),
         Age,
         Or("+IP", "status", "podIP"),
         Or("+Node", "spec", "nodeName"),
@@ -151,6 +151,13 @@ static class Tables
     ];
 
     static IEnumerable<JsonObject> Statuses(JsonObject pod) => pod["status"].Items("containerStatuses");
+
+    static string Restarts(JsonObject pod, DateTimeOffset now)
+    {
+        var restarts = Statuses(pod).Sum(s => s.Long("restartCount") ?? 0);
+        var last = Statuses(pod).Max(s => s.Text("lastState", "terminated", "finishedAt"));
+        return restarts == 0 || last is null ? $"{restarts}" : $"{restarts} ({Since(last, now)} ago)";
+    }
 
     static string Reason(JsonObject pod)
     {
@@ -183,7 +190,7 @@ static class Tables
                 reason = status.Items("conditions").Any(c => c.Text("type") == "Ready" && c.Text("status") == "True")
                     ? "Running" : "NotReady";
         }
-        if (pod.At("metadata", "deletionTimestamp") is null) return reason;
+        if (pod.At("metadata", "deletionTimestamp") is null || Store.IsOver(pod)) return reason;
         return status.Text("reason") == "NodeLost" ? "Unknown" : "Terminating";
     }
 

@@ -17,7 +17,7 @@ static class Validation
 
         public IEnumerable<string> Check(string value)
         {
-            if (value.Length > most) yield return $"must be no more than {most} characters";
+            if (value.Length > most) yield return $"must be no more than {most} bytes";
             if (!regex.IsMatch(value)) yield return $"{what}, regex used for validation is '{pattern}')";
         }
     }
@@ -33,27 +33,21 @@ static class Validation
     static readonly Format Value = new("(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", 63,
         $"a valid label must be an empty string or consist of {Alphanumeric} (e.g. 'MyValue',  or 'my_value',  or " +
         "'12345'");
-    static readonly Format EnvName = new("[-._a-zA-Z][-._a-zA-Z0-9]*", int.MaxValue,
-        "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and " +
-        "must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1'");
 
     public static IEnumerable<string> DnsSubdomain(string value) => Subdomain.Check(value);
-    public static IEnumerable<string> DnsLabel(string value) => Label.Check(value);
+    public static IEnumerable<string> DnsLabel(string value) => Label.Check(value).Select(wrong =>
+        !wrong.StartsWith("must", StringComparison.Ordinal) && !Subdomain.Check(value).Any()
+            ? "must not contain dots" : wrong);
     public static IEnumerable<string> LabelValue(string value) => Value.Check(value);
 
-    public static IEnumerable<string> Env(string value) => value switch
-    {
-        "." => ["must not be '.'"],
-        ".." => ["must not be '..'"],
-        _ when value.StartsWith("..", StringComparison.Ordinal) => ["must not start with '..'"],
-        _ => EnvName.Check(value),
-    };
+    public static IEnumerable<string> Env(string value) => value.All(c => c is >= ' ' and <= '~' and not '=') ? []
+        : ["a valid environment variable name must consist only of printable ASCII characters other than '='"];
 
-    public static IEnumerable<string> QualifiedName(string value)
+    public static IEnumerable<string> QualifiedName(string value, string what = "a qualified name")
     {
         var parts = value.Split('/');
         if (parts.Length > 2)
-            return [$"a qualified name must consist of {Alphanumeric} (e.g. 'MyName',  or 'my.name',  or '123-abc', " +
+            return [$"{what} must consist of {Alphanumeric} (e.g. 'MyName',  or 'my.name',  or '123-abc', " +
                 "regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS " +
                 "subdomain prefix and '/' (e.g. 'example.com/MyName')"];
         IEnumerable<string> prefix = parts.Length == 1 ? []
@@ -96,7 +90,7 @@ static class Validation
         foreach (var finalizer in finalizers) Finalizer(finalizer, causes);
         if (!type.IsCustom) CoreFinalizers(finalizers, causes);
         if (finalizers.Contains("orphan") && finalizers.Contains("foregroundDeletion"))
-            causes.Add(Cause.Invalid("metadata.finalizers", Go(finalizers),
+            causes.Add(Cause.Invalid("metadata.finalizers", Json.Array(finalizers).ToJsonString(),
                 "finalizer orphan and foregroundDeletion cannot be both set"));
     }
 
@@ -109,7 +103,8 @@ static class Validation
                 $"deleted, found new finalizers {Go(added)}"));
         foreach (var field in (string[])["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"])
             if (!Json.Same(old.At(field), meta.At(field)))
-                causes.Add(Cause.Invalid($"metadata.{field}", Show(meta.At(field)), "field is immutable"));
+                causes.Add(Cause.Invalid($"metadata.{field}", meta.At(field)?.ToJsonString() ?? "\"null\"",
+                    "field is immutable"));
         Labels(meta.At("labels") as JsonObject, "metadata.labels", causes);
         Annotations(meta, causes);
         Owners(meta, causes);
@@ -117,14 +112,6 @@ static class Validation
         foreach (var finalizer in meta.Strings("finalizers")) Finalizer(finalizer, causes);
         CoreFinalizers(meta.Strings("finalizers"), causes);
     }
-
-    static string Show(JsonNode? node) => node switch
-    {
-        null => "\"null\"",
-        _ when Json.ReadTime(node.Text()) is { } at => at.ToString("yyyy-MM-dd HH:mm:ss '+0000 UTC'", null),
-        _ when node.Text() is { } text => Cause.Quote(text),
-        _ => node.ToJsonString(),
-    };
 
     /// <summary>A list of strings as Go's %#v.</summary>
     public static string Go(IEnumerable<string> items) =>
@@ -135,7 +122,7 @@ static class Validation
         foreach (var (key, node) in labels ?? [])
         {
             var value = node.Text() ?? "";
-            foreach (var wrong in QualifiedName(key)) causes.Add(Cause.Text(path, key, wrong));
+            foreach (var wrong in QualifiedName(key, "a valid label key")) causes.Add(Cause.Text(path, key, wrong));
             foreach (var wrong in LabelValue(value)) causes.Add(Cause.Text(path, value, wrong));
         }
     }
@@ -151,7 +138,7 @@ static class Validation
             size += key.Length + (node.Text() ?? "").Length;
         }
         if (size > most)
-            causes.Add(new("FieldValueTooLong", "metadata.annotations", $"Too long: must have at most {most} bytes"));
+            causes.Add(Cause.TooLong("metadata.annotations", most));
     }
 
     static void Owners(JsonNode? meta, List<Cause> causes)
@@ -163,7 +150,7 @@ static class Validation
             foreach (var field in (string[])["apiVersion", "kind", "name", "uid"])
                 if (string.IsNullOrEmpty(owner.Text(field)))
                     causes.Add(Cause.Text($"{path}.{field}", "",
-                        $"{(field == "apiVersion" ? "version" : field)} must not be empty"));
+                        field == "apiVersion" ? "version must not be empty" : "must not be empty"));
             if (!owner.IsTrue("controller")) continue;
             var name = owner.Text("name") ?? "";
             if (controller is not null)

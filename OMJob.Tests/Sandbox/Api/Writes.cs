@@ -27,13 +27,16 @@ sealed partial class Store
         }
         catch (JsonException e)
         {
-            var text = Encoding.UTF8.GetString(body);
-            if (kind == "DeleteOptions")
-                throw Refuse.Internal($"couldn't get version/kind; json parse error: {GoError(e, body)}");
-            var shown = text.Length == 0 ? "<empty>" : text.Length > 30 ? text[..30] + " ..." : text;
-            throw Refuse.BadRequest($"the object provided is unrecognized (must be of type {kind}): couldn't get " +
-                $"version/kind; json parse error: {GoError(e, body)} ({shown})");
+            var why = $"couldn't get version/kind; json parse error: {GoError(e, body)}";
+            throw kind == "DeleteOptions" ? Refuse.BadRequest(why) : Unrecognized(kind, why, body);
         }
+    }
+
+    static RefusedException Unrecognized(string kind, string why, ReadOnlySpan<byte> body)
+    {
+        var text = Encoding.UTF8.GetString(body);
+        var shown = text.Length == 0 ? "<empty>" : text.Length > 30 ? text[..30] + " ..." : text;
+        return Refuse.BadRequest($"the object provided is unrecognized (must be of type {kind}): {why} ({shown})");
     }
 
     static string GoError(JsonException error, ReadOnlySpan<byte> body)
@@ -56,11 +59,8 @@ sealed partial class Store
         if (type.Namespaced)
         {
             meta.Default("namespace", target.Namespace);
-            if (meta.Text("namespace") is var given && given != target.Namespace)
-                throw request.Method == "POST"
-                    ? Refuse.BadRequest("the namespace of the provided object does not match the namespace sent on " +
-                        "the request")
-                    : OtherNamespace(given!, target.Namespace);
+            if (meta.Text("namespace") != target.Namespace)
+                throw OtherNamespace();
         }
         else meta.Remove("namespace");
         return (o, warning);
@@ -74,17 +74,12 @@ sealed partial class Store
             (at, kind) = (at.Length == 0 ? type.ApiVersion : at, kind.Length == 0 ? type.Kind : kind);
             (o["apiVersion"], o["kind"]) = (at, kind);
         }
-        if (at.Length > 0 && at != type.ApiVersion && (type.IsCustom || TypeOfKind(at, kind) is not null))
+        if (kind.Length == 0)
+            throw Unrecognized(type.Kind, "Object 'Kind' is missing in " +
+                $"'{Encoding.UTF8.GetString(request.Body.Span)}'", request.Body.Span);
+        if (at != type.ApiVersion && (type.IsCustom || TypeOfKind(at, kind) is not null))
             throw Refuse.BadRequest($"the API version in the data ({at}) does not match the expected API version " +
                 $"({type.ApiVersion})");
-        if (kind.Length == 0)
-            throw Refuse.BadRequest($"{type.Kind} in version {Cause.Quote(type.Version)} cannot be handled as a " +
-                $"{type.Kind}: unmarshalerDecoder: Object 'Kind' is missing in " +
-                $"'{Encoding.UTF8.GetString(request.Body.Span)}'");
-        if (at.Length == 0)
-            throw Refuse.With(500, "InternalError", "Internal error occurred: Object 'apiVersion' is missing in " +
-                "'object has no apiVersion field'", Json.Object(
-                """{"causes": [{"message": "Object 'apiVersion' is missing in 'object has no apiVersion field'"}]}"""));
         if (type.IsCustom || kind == type.Kind && at == type.ApiVersion) return;
         var handled = $"{kind} in version {Cause.Quote(at.Split('/')[^1])} cannot be handled as a {type.Kind}: ";
         throw Refuse.BadRequest(handled + (TypeOfKind(at, kind) is null
@@ -129,7 +124,7 @@ sealed partial class Store
         "" => false,
         "All" => true,
         _ => throw Refuse.Invalid("meta.k8s.io", options, "",
-            [Cause.NotSupported("dryRun", Validation.Go([value]), ["All"])]),
+            [Cause.NotSupported("dryRun", Json.Array([value]).ToJsonString(), ["All"])]),
     };
 
     // ----- create
@@ -155,8 +150,7 @@ sealed partial class Store
         var name = meta.Text("name") ?? "";
         AdmitToNamespace(type, ns, name);
         if (type.IsCustom && Find(Definitions, type.Qualified) is { } definition && IsDeleting(definition))
-            throw Refuse.With(405, "MethodNotAllowed", "create not allowed while custom resource definition is " +
-                "terminating", Refuse.Details(type, ""));
+            throw Refuse.Forbidden(type, name, "create not allowed while custom resource definition is terminating");
         if (type.IsPod)
         {
             foreach (var range in InNamespace(Core("limitranges"), ns)) Pods.SetLimits(o, range.Value);
@@ -175,6 +169,7 @@ sealed partial class Store
         if (type.IsCustom) type.Schema.Validate(o, FieldPath.Root, causes);
         else BuiltIn.Validate(type, o, causes);
         if (causes.Count > 0) throw Refuse.Invalid(type.Group, type.Kind, name, causes);
+        if (type.IsPod) PodSecurity.Enforce(Find(Core("namespaces"), ns)!, type, o);
         CheckQuota(type, ns, name);
         var key = type.Key(ns, name);
         if (Find(type, key) is not null) throw Refuse.Exists(type, name);
@@ -236,8 +231,8 @@ sealed partial class Store
         return Replace(target, current, next, dry) with { Warning = warning };
     }
 
-    static RefusedException OtherNamespace(string given, string ns) => Refuse.BadRequest(
-        $"the namespace of the object ({given}) does not match the namespace on the request ({ns})");
+    static RefusedException OtherNamespace() => Refuse.BadRequest(
+        "the namespace of the provided object does not match the namespace sent on the request");
 
     static RefusedException OtherName(string given, string name) => Refuse.BadRequest(
         $"the name of the object ({given}) does not match the name on the URL ({name})");
@@ -258,8 +253,8 @@ sealed partial class Store
         var current = Get(type, target.Namespace, name);
         var next = ApplyPatch(type, current, request);
         if (next.Text("metadata", "name") is var given && given != name) throw OtherName(given ?? "", name);
-        if (type.Namespaced && next.Text("metadata", "namespace") is var ns && ns != target.Namespace)
-            throw OtherNamespace(ns ?? "", target.Namespace);
+        if (type.Namespaced && next.Text("metadata", "namespace") != target.Namespace)
+            throw OtherNamespace();
         var warning = NormalizePatched(type, next, request.Param("fieldValidation"));
         return Replace(target, current, next, dry) with { Warning = warning };
     }
@@ -282,24 +277,24 @@ sealed partial class Store
         }
     }
 
+    const string Undecoded = "error decoding patch: ";
+
     static JsonObject ApplyPatch(ResourceType type, JsonObject current, ApiRequest request)
     {
         JsonNode? patch;
         try { patch = Json.Parse(request.Body.Span); }
         catch (JsonException e)
         {
-            if (request.ContentType.StartsWith("application/merge", StringComparison.Ordinal))
-                throw Refuse.Internal("Invalid JSON Patch");
             var strategic = request.ContentType.StartsWith("application/strategic", StringComparison.Ordinal);
-            throw Refuse.BadRequest(strategic ? "unexpected EOF" : GoError(e, request.Body.Span));
+            throw Refuse.BadRequest((strategic ? "" : Undecoded) + GoError(e, request.Body.Span));
         }
         var rejected = Refuse.With(422, "Invalid",
             "the server rejected our request due to an error in our request", []);
         if (request.ContentType == "application/json-patch+json")
         {
             if (patch is JsonArray operations) return Patch.Operations(current, operations) ?? throw rejected;
-            throw Refuse.BadRequest(
-                $"json: cannot unmarshal {Json.TypeName(patch)} into Go value of type jsonpatch.Patch");
+            throw Refuse.BadRequest($"{Undecoded}json: cannot unmarshal {Json.TypeName(patch)} into Go value of type " +
+                "[]handlers.jsonPatchOp");
         }
         if (patch is not JsonObject changes) throw rejected;
         if (request.ContentType == "application/merge-patch+json") return (JsonObject)Patch.Merge(current, changes)!;
@@ -314,15 +309,19 @@ sealed partial class Store
         var sent = meta.Text("resourceVersion") ?? "";
         if (sent.Length == 0 && !type.UnconditionalUpdate)
             throw Refuse.Invalid(type.Group, type.Plural, name,
-                [Cause.Invalid("metadata.resourceVersion", "0x0", "must be specified for an update")]);
-        if (sent.Length > 0 && !sent.All(char.IsAsciiDigit)) throw NoNumber(sent);
+                [Cause.Invalid("metadata.resourceVersion", "0", "must be specified for an update")]);
+        if (sent.Length > 0 && !sent.All(char.IsAsciiDigit)) throw Refuse.Internal(NoNumber(sent));
         if (sent.Length > 0 && sent != old.Text("resourceVersion")) throw Refuse.Modified(type, name);
         if (type.IsPod && target.Subresource == "") Pods.AddTolerations(next.Child("spec"));
         Prepare(type, target.Subresource, current, next);
         meta = next.Child("metadata");
         var causes = new List<Cause>();
         Validation.Update(type, current, next, causes);
-        if (type.IsCustom) type.Schema.Validate(next, FieldPath.Root, causes);
+        if (type.IsCustom && target.Subresource == "status")
+        {
+            if (next["status"] is { } status) type.Schema.Field("status")?.Validate(status, FieldPath.Status, causes);
+        }
+        else if (type.IsCustom) type.Schema.Validate(next, FieldPath.Root, causes);
         else BuiltIn.ValidateUpdate(type, current, next, target.Subresource, causes);
         if (causes.Count > 0) throw Refuse.Invalid(type.Group, type.Kind, name, causes);
         meta["resourceVersion"] = old.Text("resourceVersion");
@@ -336,8 +335,7 @@ sealed partial class Store
         return new(200, next);
     }
 
-    static RefusedException NoNumber(string text, string field = "") =>
-        Refuse.Internal($"{field}strconv.ParseUint: parsing {Cause.Quote(text)}: invalid syntax");
+    static string NoNumber(string text) => $"strconv.ParseUint: parsing {Cause.Quote(text)}: invalid syntax";
 
     static bool HasSpecFinalizers(JsonObject ns) => !ns.At("spec", "finalizers").IsEmpty();
 
@@ -471,7 +469,7 @@ sealed partial class Store
         var graceful = false;
         if (type.IsPod)
         {
-            if (SetGrace(next, meta, options.Grace) is not { } set) return (current, false);
+            if (SetGrace(next, meta, AtLeast(options.Grace)) is not { } set) return (current, false);
             graceful = set;
         }
         var finalizers = meta.Strings("finalizers");
@@ -502,9 +500,18 @@ sealed partial class Store
         }
         var over = pod.Text("status", "phase") is "Succeeded" or "Failed";
         var grace = over || pod.Text("spec", "nodeName") is null or "" ? 0
-            : asked ?? pod.Long("spec", "terminationGracePeriodSeconds") ?? 0;
+            : asked ?? AtLeast(pod.Long("spec", "terminationGracePeriodSeconds")) ?? 0;
+        RaiseGeneration(meta);
         (meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"]) = (Json.Time(Now.AddSeconds(grace)), grace);
         return true;
+    }
+
+    /// <summary>A negative period stands for the shortest one.</summary>
+    static long? AtLeast(long? grace) => grace < 0 ? 1 : grace;
+
+    static void RaiseGeneration(JsonObject meta)
+    {
+        if (meta.Long("generation") is { } generation) meta["generation"] = generation + 1;
     }
 
     static void SetPropagation(List<string> finalizers, string? propagation)
@@ -517,8 +524,7 @@ sealed partial class Store
 
     void MarkDeleting(JsonObject meta)
     {
-        if (meta["deletionTimestamp"] is null && meta.Long("generation") is { } generation)
-            meta["generation"] = generation + 1;
+        if (meta["deletionTimestamp"] is null) RaiseGeneration(meta);
         if (meta["deletionTimestamp"] is null || Json.ReadTime(meta.Text("deletionTimestamp")) > Now)
             meta["deletionTimestamp"] = Stamp;
         meta["deletionGracePeriodSeconds"] = 0L;
@@ -616,11 +622,7 @@ sealed partial class Store
         next.Child("spec")["nodeName"] = node;
         foreach (var (key, value) in body.At("metadata", "annotations") as JsonObject ?? [])
             next.Child("metadata").Child("annotations")[key] = value?.DeepClone();
-        var status = next.Child("status");
-        if (status["conditions"] is not JsonArray conditions) status["conditions"] = conditions = [];
-        foreach (var stale in conditions.Where(c => c.Text("type") == "PodScheduled").ToArray())
-            conditions.Remove(stale);
-        conditions.Add((JsonNode)new JsonObject
+        SetCondition(next, new()
         {
             ["type"] = "PodScheduled", ["status"] = "True", ["lastProbeTime"] = null, ["lastTransitionTime"] = Stamp,
         });
@@ -634,12 +636,30 @@ sealed partial class Store
         if (body.Text("metadata", "name") != target.Name)
             throw Refuse.BadRequest("name in URL does not match name in Eviction object");
         var pod = Get(target.Type, target.Namespace, target.Name);
-        Delete(target.Type, target.Key, pod, new()
+        var options = new DeleteOptions
         {
             Grace = body.Long("deleteOptions", "gracePeriodSeconds"),
             Uid = body.Text("deleteOptions", "preconditions", "uid"),
+        };
+        CheckPreconditions(target.Type, pod, options);
+        var evicted = pod.Clone();
+        SetCondition(evicted, new()
+        {
+            ["type"] = "DisruptionTarget", ["status"] = "True", ["lastProbeTime"] = null,
+            ["lastTransitionTime"] = Stamp, ["reason"] = "EvictionByEvictionAPI",
+            ["message"] = "Eviction API: evicting",
         });
+        Delete(target.Type, target.Key, Commit(target.Type, target.Key, pod, evicted)!, options);
         return Created();
+    }
+
+    static void SetCondition(JsonObject o, JsonObject condition)
+    {
+        var status = o.Child("status");
+        if (status["conditions"] is not JsonArray conditions) status["conditions"] = conditions = [];
+        foreach (var stale in conditions.Where(c => c.Text("type") == condition.Text("type")).ToArray())
+            conditions.Remove(stale);
+        conditions.Add((JsonNode)condition);
     }
 
     ApiResponse IssueToken(Target target, ApiRequest request)
@@ -659,7 +679,11 @@ sealed partial class Store
         {
             ["kind"] = "TokenRequest",
             ["apiVersion"] = "authentication.k8s.io/v1",
-            ["metadata"] = new JsonObject { ["creationTimestamp"] = null },
+            ["metadata"] = new JsonObject
+            {
+                ["name"] = target.Name, ["namespace"] = target.Namespace, ["uid"] = NewUid(),
+                ["creationTimestamp"] = Stamp,
+            },
             ["spec"] = new JsonObject
             {
                 ["audiences"] = audiences.DeepClone(), ["expirationSeconds"] = seconds, ["boundObjectRef"] = null,
