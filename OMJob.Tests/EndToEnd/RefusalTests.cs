@@ -67,6 +67,32 @@ public class RefusalTests(TestCluster cluster) : ClusterTest(cluster)
         await Ns.Ends(job, "Succeeded");
     }
 
+    /// <summary>Its namespace enforces the restricted standard, as that of every test does.</summary>
+    [Fact]
+    public async Task What_the_OpenMetadata_server_asks_for_is_admitted_under_Pod_Security_and_root_is_refused()
+    {
+        await Ns.Api.Apply(Json.Yaml($$"""
+            {apiVersion: v1, kind: ServiceAccount, metadata: {name: openmetadata-ingestion, namespace: {{Ns.Name}} } }
+            """));
+        await Ns.Admits("openmetadata-ingestion");
+        await Ns.Operator();
+        var servers = JobBuilder.Example("openmetadata-omjob.yaml").Main("script", "exit 0").Exit("script", "exit 0");
+        Assert.Null(servers.Spec.At("mainPodSpec", "securityContext", "seccompProfile"));
+        await Ns.Create(servers);
+        await Ns.Ends(servers, "Succeeded");
+        Assert.SkipUnless(await TestCluster.Minor() >= 25, "nothing enforces Pod Security before Kubernetes 1.25");
+        var root = new JobBuilder("root").With("mainPodSpec.securityContext", """{"runAsUser": 0}""");
+        await Ns.Create(root);
+        const string words = "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (pod or container " +
+            "\"main\" must set securityContext.runAsNonRoot=true), runAsUser=0 (pod and container \"main\" must not " +
+            "set runAsUser=0)";
+        await Ns.Message(root, words);
+        await Ns.Warning(root, words);
+        await Ns.Api.Patch($"{Paths.Namespaces}/{Ns.Name}",
+            Json.Yaml("metadata: {labels: {pod-security.kubernetes.io/enforce: privileged} }").Single());
+        await Ns.Ends(root, "Succeeded");
+    }
+
     [Fact]
     public async Task G15_a_main_pod_that_stays_invalid_for_a_minute_fails_in_the_API_servers_words_and_holds_up_no_other()
     {

@@ -152,6 +152,7 @@ sealed class Run
             """)!;
         foreach (var field in new[] { "runAsNonRoot", "runAsUser", "runAsGroup" })
             if (security[field] is { } value) own[field] = value.DeepClone();
+        if (security["seccompProfile"] is null) own["seccompProfile"] = Json.Object("""{"type": "RuntimeDefault"}""");
         AssertJson(own, container["securityContext"]);
     }
 

@@ -3,6 +3,7 @@
 // the suite brings its own. CRDs, roles and service account are left there.
 
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
 using Xunit;
@@ -51,6 +52,10 @@ public class TestCluster : IAsyncLifetime
         }
         OperatorToken = await Install();
     }
+
+    /// <summary>It is Kubernetes 1.N.</summary>
+    internal async Task<int> Minor() =>
+        int.Parse((await Api.Get("/version")).Text("minor")!.TrimEnd('+'), CultureInfo.InvariantCulture);
 
     internal Task<TestNamespace> NewNamespace() => TestNamespace.Create(this, NewName());
 

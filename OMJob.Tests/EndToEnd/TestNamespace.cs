@@ -36,8 +36,11 @@ sealed class TestNamespace : IAsyncDisposable
             ["metadata"] = new JsonObject
             {
                 ["name"] = name,
-                // What the kubelet looks for.
-                ["labels"] = new JsonObject { ["kubelet"] = cluster.Kubelet.Node },
+                ["labels"] = new JsonObject
+                {
+                    ["kubelet"] = cluster.Kubelet.Node, // what the kubelet looks for
+                    ["pod-security.kubernetes.io/enforce"] = "restricted",
+                },
             },
         });
         var created = new TestNamespace(cluster, name);
@@ -48,15 +51,11 @@ sealed class TestNamespace : IAsyncDisposable
     /// <summary>Waits until the API server admits pods of a service account: it has to be set up first.</summary>
     public async Task Admits(string account)
     {
-        var probe = Json.Yaml($$"""
-            metadata: {name: probe}
-            spec: {serviceAccountName: {{account}}, containers: [{name: main, image: none}] }
-            """).Single();
         await Eventually.True($"pods of {account} are admitted", async () =>
         {
             try
             {
-                await Api.Create($"{Paths.Pods(Name)}?dryRun=All", probe);
+                await Probe(account);
                 return true;
             }
             catch (ApiException)
@@ -64,6 +63,24 @@ sealed class TestNamespace : IAsyncDisposable
                 return false;
             }
         });
+    }
+
+    /// <summary>What would come of a pod that asks for nothing.</summary>
+    Task<JsonObject> Probe(string account = "default") =>
+        Api.Create($"{Paths.Pods(Name)}?dryRun=All", Restricted(Json.Yaml($$"""
+            metadata: {name: probe}
+            spec: {serviceAccountName: {{account}}, containers: [{name: main, image: none}] }
+            """).Single()));
+
+    /// <summary>A pod of the test's own, with what the namespace demands of every pod.</summary>
+    static JsonObject Restricted(JsonObject pod)
+    {
+        pod["spec"]!["securityContext"] = Json.Object(
+            """{"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}""");
+        foreach (var container in pod["spec"].Items("containers"))
+            container["securityContext"] = Json.Object(
+                """{"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}""");
+        return pod;
     }
 
     async Task Record(string collection)
@@ -168,7 +185,7 @@ sealed class TestNamespace : IAsyncDisposable
     public Task<JsonObject> CreatePod(JsonObject pod)
     {
         pod["spec"]!["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = cluster.Kubelet.Node };
-        return Api.Create(Paths.Pods(Name), pod);
+        return Api.Create(Paths.Pods(Name), Restricted(pod));
     }
 
     /// <summary>A pod as the Java operator makes it: no finalizer, no UID label.</summary>
@@ -224,10 +241,8 @@ sealed class TestNamespace : IAsyncDisposable
             metadata: {name: most}
             spec: {limits: [{type: Container, default: {memory: {{most}}} }] }
             """).Single());
-        var probe = Json.Yaml("{metadata: {name: probe}, spec: {containers: [{name: main, image: none}] } }").Single();
         await Eventually.True("the limit is in force", async () =>
-            (await Api.Create($"{Paths.Pods(Name)}?dryRun=All", probe)).At("spec").Items("containers")
-                .All(c => c.Text("resources", "limits", "memory") == most));
+            (await Probe()).At("spec").Items("containers").All(c => c.Text("resources", "limits", "memory") == most));
     }
 
     public Task UnlimitMemory() => Api.Delete($"{Paths.Core(Name, "limitranges")}/most");

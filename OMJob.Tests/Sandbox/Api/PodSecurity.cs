@@ -121,8 +121,8 @@ static class PodSecurity
 
     static string? AppArmor(JsonObject pod) =>
         Set(pod, c => c.Text("appArmorProfile", "type") is { } type ? new[] { type }.Except(Profiles) : []) is { } set
-            ? $"{Plural("forbidden AppArmor profile", set.Values.Count)} ({set.By} must not set AppArmor profile type " +
-                $"to {Quoted(set.Values)})" : null;
+            ? $"{Plural("forbidden AppArmor profile", set.Values.Count)} " +
+                $"({set.By} must not set AppArmor profile type to {Quoted(set.Values)})" : null;
 
     static string? HostPorts(JsonObject pod)
     {
