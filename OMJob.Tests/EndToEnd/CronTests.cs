@@ -351,7 +351,7 @@ sealed class CronCluster : IAsyncDisposable
         Api.Create(Crons, Json.Yaml($$"""
             apiVersion: pipelines.openmetadata.org/v1
             kind: CronOMJob
-            metadata: {name: {{name}} }
+            metadata: {name: "{{name}}" }
             spec:
               { schedule: '{{schedule}}',
                 {{(more.Length == 0 ? "" : more.Trim() + ",")}}

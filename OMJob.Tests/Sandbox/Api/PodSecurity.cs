@@ -14,7 +14,8 @@ static class PodSecurity
     public static void Enforce(JsonObject ns, ResourceType type, JsonObject pod)
     {
         if (ns.Text("metadata", "labels", Label) is not { } level) return;
-        var violations = Checks.Where(c => c.Levels.Contains(level)).Select(c => c.Violation(pod)).OfType<string>();
+        var violations = Checks.Where(c => c.Levels.Split(' ').Contains(level))
+            .Select(c => c.Violation(pod)).OfType<string>();
         if (string.Join(", ", violations) is { Length: > 0 } all)
             throw Refuse.Forbidden(type, pod.Text("metadata", "name") is { Length: > 0 } name ? name
                 : pod.Text("metadata", "generateName") ?? "", $"violates PodSecurity \"{level}:latest\": {all}");
