@@ -114,10 +114,10 @@ public sealed partial class WatchTests
             await e.Chunk("{}\n");
             await e.Hold();
             gone.SetResult();
-        }, TimeSpan.FromMilliseconds(300), after: gone.Task); // the connection is not kept
+        }, TimeSpan.FromSeconds(1), after: gone.Task); // the connection is not kept
         Assert.Equal(Outcome.Fault, reply.Outcome);
         Assert.Equal(["{}"], lines);
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5));
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30));
     }
 
     [Fact]
