@@ -262,16 +262,19 @@ sealed partial class Store
         var type = target.Type;
         var selector = Selector.Parse(request.Param("labelSelector"), request.Param("fieldSelector"), type);
         var (limit, at, after) = Page(request);
-        var all = (at == 0 ? InNamespace(type, target.Namespace) : Past(type, target.Namespace, at))
-            .Where(o => string.CompareOrdinal(o.Key, after) > 0 && selector.Matches(o.Value));
-        var items = (limit > 0 ? all.Take(limit + 1) : all).ToList();
+        IEnumerable<KeyValuePair<string, JsonObject>> all =
+            at == 0 ? InNamespace(type, target.Namespace) : Past(type, target.Namespace, at);
+        IEnumerable<KeyValuePair<string, JsonObject>> Beyond(string key) =>
+            all.Where(o => string.CompareOrdinal(o.Key, key) > 0);
+        var found = Beyond(after).Where(o => selector.Matches(o.Value));
+        var items = (limit > 0 ? found.Take(limit) : found).ToList();
         var meta = new JsonObject { ["resourceVersion"] = $"{(at == 0 ? version : at)}" };
         if (type.IsCustom) meta["continue"] = "";
-        if (limit > 0 && items.Count > limit)
+        // That what is left does not match is only seen when it is asked for.
+        if (limit > 0 && items.Count == limit && Beyond(items[^1].Key).Count() is var left and > 0)
         {
-            items.RemoveAt(limit);
             meta["continue"] = Token(at == 0 ? version : at, items[^1].Key);
-            if (selector.IsEmpty) meta["remainingItemCount"] = (long)(all.Count() - limit);
+            if (selector.IsEmpty) meta["remainingItemCount"] = (long)left;
         }
         var body = new JsonObject
         {
