@@ -459,13 +459,24 @@ sealed partial class Operator
         var (key, name) = (turn.Key, PodTemplate.NameOf(job, type));
         cache.Unread(job); // D1: it may come to pass whatever the answer, and be over before a watch tells
         var sent = time.GetTimestamp();
-        var (reply, without) = await Send(turn, job, type);
+        var before = cache.ProgressOf(key).Otherwise is { } refused && refused.Pod == name ? refused : null;
+        var (request, made) = Choose(job, type, before);
+        var reply = await cluster.Call(request, turn.Stop);
         var invalid = reply.IsInvalid(Resources.Pods);
         if (!invalid)
             cache.Remember(key, job.Uid, p => p with { Invalid = p.Invalid is { } so ? (so.Pod, so.Ticks, 0) : null });
+        if (made is not null && before is null && MayDoOtherwise(reply, cache.ProgressOf(key)))
+        {
+            var forGood = invalid || reply.Outcome == Outcome.Impossible;
+            cache.Remember(key, job.Uid, p => p with { Otherwise = made with { Why = Redacted(reply, job), ForGood = forGood } });
+            turn.Requeue(); // it is decided anew, for this may have taken its time (D1)
+            return null;
+        }
+        if (before is not null && !reply.Ok) cache.Remember(key, job.Uid, p => p with { Otherwise = null });
         switch (reply.Outcome)
         {
-            case Outcome.Ok: return await Created(turn, job, type, reply, without);
+            case Outcome.Ok: return await Created(turn, job, type, reply, made, before);
+            case Outcome.Invalid or Outcome.Impossible when before is { ForGood: false }: goto default;
             case Outcome.Exists or Outcome.Conflict: // D4: Decide looks whose it is
                 var told = cache.Get(new(key.Namespace, name, Resources.Pods)) as Pod;
                 var found = told?.BelongsTo(job) is true ? ViewOf(key, told) : await ReadPod(turn, job, name);
@@ -489,26 +500,32 @@ sealed partial class Operator
         }
     }
 
-    /// <summary>Asks for a pod with the run defaults. G23: no handler is lost to these. Where they may be why its pod
-    /// is refused, and at its last attempt, it is made of the OMJob alone. Returns why, where that makes a
-    /// difference.</summary>
-    async Task<(Reply Reply, string? Without)> Send(Turn turn, Job job, PodType type)
+    /// <summary>A pod with its run defaults. G23: no handler is lost to these. Where they make a difference to an exit
+    /// pod (Made is not null), it has them but for the last attempt, and if that is refused, it is made the other way.
+    /// Before: how it was made when it was refused just before.</summary>
+    (Request Request, Otherwise? Made) Choose(Job job, PodType type, Otherwise? before)
     {
-        var defaults = DefaultsOf(job);
-        if (type == PodType.Main) defaults = runDefaults?.Current;
-        var request = PodTemplate.Creation(job, type, defaults);
-        var alone = PodTemplate.Creation(job, type);
-        if (type == PodType.Main || request.Body!.AsSpan().SequenceEqual(alone.Body))
-            return (await cluster.Call(request, turn.Stop), null);
-        if (Protocol.IsLast(job, DeadlinesOf(job)))
-            return (await cluster.Call(alone, turn.Stop), "it is the last attempt");
-        var reply = await cluster.Call(request, turn.Stop);
-        if (reply.Outcome is not (Outcome.Invalid or Outcome.Impossible or Outcome.Refused)) return (reply, null);
-        var refused = $"with them it is refused: {Redacted(reply, job)}";
-        return (await cluster.Call(alone, turn.Stop), refused);
+        if (type == PodType.Main) return (PodTemplate.Creation(job, type, runDefaults?.Current), null);
+        var (defaults, left) = (DefaultsOf(job), Protocol.AttemptsLeft(job, DeadlinesOf(job)));
+        var (with, alone) = (PodTemplate.Creation(job, type, defaults), PodTemplate.Creation(job, type));
+        if (with.Body.AsSpan().SequenceEqual(alone.Body)) return (alone, null);
+        var isAlone = before is null ? left <= 0 : !before.Alone;
+        // Where none is admitted alone, one more follows, and no other: it does not tell that it has them.
+        if (!isAlone && left < 0) with = with with { Body = PodTemplate.Build(job, type, defaults, tells: false) };
+        return (isAlone ? alone : with, new(PodTemplate.NameOf(job, type), isAlone, "", false));
     }
 
-    async Task<PodView?> Created(Turn turn, Job job, PodType type, Reply reply, string? without)
+    /// <summary>The run defaults, or that there are none, may be why: it is the API server's word on this pod; or it
+    /// fails again and again, as a webhook does that looks at a label, and not all else does.</summary>
+    static bool MayDoOtherwise(Reply reply, Progress known) => reply.Outcome switch
+    {
+        Outcome.Ok or Outcome.Exists or Outcome.Conflict or Outcome.NamespaceGoing => false,
+        Outcome.Invalid or Outcome.Impossible or Outcome.Refused => true,
+        _ => Math.Max(known.Refusals, known.Failures) >= 4,
+    };
+
+    async Task<PodView?> Created(
+        Turn turn, Job job, PodType type, Reply reply, Otherwise? made, Otherwise? before)
     {
         var (key, name, known) = (turn.Key, PodTemplate.NameOf(job, type), cache.ProgressOf(turn.Key));
         var main = type == PodType.Main;
@@ -518,6 +535,7 @@ sealed partial class Operator
             Failures = 0,
             YieldsSince = 0,
             Invalid = null,
+            Otherwise = null,
             MainOver = main ? p.MainOver : 0,
         });
         Log(key, $"Created {name}");
@@ -526,10 +544,11 @@ sealed partial class Operator
             : new("ExitHandlerCreated", $"{job.Status.MainMessage}; created exit handler pod {name}",
                 job.Status.ExitCode != 0));
         turn.Untold = null;
-        if (without is not null)
+        if (made is { Alone: true })
         {
             metrics.Count(JobMetrics.DefaultsLeftOut, "");
-            var told = Text.Truncate($"Exit handler pod {name} was created without the run defaults: {without}");
+            var why = before is null ? "it is the last attempt" : $"with them it is refused: {before.Why}";
+            var told = Text.Truncate($"Exit handler pod {name} was created without the run defaults: {why}");
             log.LogWarning("{Namespace}/{Name}: {Text}", key.Namespace, key.Name, told);
             Record(job, new("RunDefaultsLeftOut", told, Warning: true));
         }
@@ -738,7 +757,8 @@ sealed partial class Operator
     void Retry(Turn turn, Job? job, Reply reply)
     {
         var (key, owner) = (turn.Key, cache.Get(turn.Key));
-        var failures = cache.Remember(key, owner?.Uid, p => p with { Failures = p.Failures + 1 }).Failures;
+        var failures = cache.Remember(
+            key, owner?.Uid, p => p with { Failures = p.Failures + 1, Otherwise = null }).Failures;
         if (int.IsPow2(failures))
             log.LogWarning("{Namespace}/{Name}: {Reason}; trying again", key.Namespace, key.Name, Redacted(reply, job));
         // What it is too large for it will always be: whoever made it can make it smaller.
@@ -803,6 +823,8 @@ static class Protocol
     static readonly TimeSpan FirstBackoff = TimeSpan.FromSeconds(10);
     static readonly TimeSpan DeadlineBackstop = TimeSpan.FromSeconds(60);
     static readonly TimeSpan LeastTtl = TimeSpan.FromSeconds(15);
+    /// <summary>For an exit pod with run defaults, where exit handlers have no deadline.</summary>
+    static readonly TimeSpan NeverStarts = TimeSpan.FromMinutes(10);
 
     /// <summary>A job's next step, given what is known of the main pod and the exit pod named in its status.</summary>
     public static Decision Decide(Job job, PodView main, PodView exit, DateTimeOffset now, Deadlines deadlines)
@@ -925,8 +947,10 @@ static class Protocol
         {
             if (pod.LostLabels && exit.AskAgain is null) return new(Act.RestoreLabels) { Pod = pod };
             if (now.Reached(exit.AskAgain)) return new(Act.AskExit);
-            var deadline = deadlines.ExitHandlerDeadline == TimeSpan.Zero
-                ? (DateTimeOffset?)null : pod.Created + deadlines.ExitHandlerDeadline;
+            // G23: run defaults may be why it does not start.
+            var most = deadlines.ExitHandlerDeadline > TimeSpan.Zero ? deadlines.ExitHandlerDeadline
+                : pod is { Started: false, Defaults: not null } ? NeverStarts : (TimeSpan?)null;
+            var deadline = pod.Created + most;
             if (pod.Deleting || !now.Reached(deadline))
                 return new(Act.Wait)
                 {
@@ -934,8 +958,7 @@ static class Protocol
                 };
             if (!IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
             var why = pod.Waiting is null ? "" : $": {pod.Waiting}";
-            var most = Text.Duration(deadlines.ExitHandlerDeadline);
-            return Failed(job, pod, now, deadlines, $"{Ending.NotEnded.Phrase} within {most}{why}");
+            return Failed(job, pod, now, deadlines, $"{Ending.NotEnded.Phrase} within {Text.Duration(most!.Value)}{why}");
         }
         if (end.ByClock && !IsFresh(exit.ReadAt, now)) return new(Act.AskExit);
         if (end.ExitCode == 0) return Finish(now, true, job.Status, end.Message);
@@ -1080,12 +1103,12 @@ static class Protocol
     static Decision Drop(Job job, string finalizer) =>
         job.Finalizers.Contains(finalizer) ? new(Act.DropFinalizer, finalizer) : new(Act.Wait);
 
-    /// <summary>The attempt that is named in status is the last.</summary>
-    public static bool IsLast(Job job, Deadlines deadlines) =>
-        PodTemplate.Ran(job) >= (job.BackoffLimit ?? deadlines.ExitHandlerRetries);
+    /// <summary>How many may follow the one that is named in status; less than 0: it is one more already.</summary>
+    public static int AttemptsLeft(Job job, Deadlines deadlines) =>
+        (job.BackoffLimit ?? deadlines.ExitHandlerRetries) - PodTemplate.Ran(job);
 
-    /// <summary>G23: an attempt that was made with run defaults is never the last, though the limit may be another by
+    /// <summary>G23: an attempt that tells of run defaults is never the last, though the limit may be another by
     /// now.</summary>
     static bool AnotherFollows(Job job, Pod exit, Deadlines deadlines) =>
-        !IsLast(job, deadlines) || exit.Defaults is not null;
+        AttemptsLeft(job, deadlines) > 0 || exit.Defaults is not null;
 }

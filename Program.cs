@@ -83,7 +83,12 @@ static class Program
             var access = Kubeconfig.Load(parsed.GetValue(KubeconfigPath), parsed.GetValue(Context));
             using var api = new ApiClient(access, TimeProvider.System, log);
             using var stop = new CancellationTokenSource();
-            void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
+            void Stop(PosixSignalContext signal)
+            {
+                signal.Cancel = true;
+                try { stop.Cancel(); }
+                catch (ObjectDisposedException) { } // the second signal, and we have ended
+            }
             using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
             using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
             log.LogInformation("API server {Server}, namespaces {Namespaces}", access.Server,

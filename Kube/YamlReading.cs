@@ -2,6 +2,7 @@
 
 using System.Globalization;
 using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;
 
 namespace OMJobs;
@@ -24,29 +25,62 @@ static class YamlReading
 
     static List<JsonNode?> Read(string text)
     {
-        var (stream, left, depth) = (new YamlStream(), MostNodes, 0);
-        // What is read by recursion, as nodes are, may end the process.
-        for (var events = new Parser(new StringReader(text)); events.MoveNext();)
-            if ((depth += events.Current!.NestingIncrease) > MostDepth)
-                throw new YamlException(events.Current.Start, events.Current.End, "too deep");
+        CheckEvents(new Parser(new StringReader(text)));
+        var (stream, left) = (new YamlStream(), MostNodes);
         stream.Load(new StringReader(text));
         return [.. stream.Documents.Select(d => Convert(d.RootNode, MostDepth, ref left))];
     }
 
-    /// <summary>Aliases may repeat each other many times, or contain themselves.</summary>
+    /// <summary>Nodes are made, compared and hashed by recursion, which may end the process or never end: so none is
+    /// too deep or contains itself, and all keys are scalars.</summary>
+    static void CheckEvents(Parser events)
+    {
+        var open = new Stack<(string? Anchor, bool IsMap, bool AtKey)>();
+        while (events.MoveNext())
+        {
+            var now = events.Current!;
+            if (now is SequenceEnd or MappingEnd) open.Pop();
+            if (now is not (Scalar or AnchorAlias or SequenceStart or MappingStart)) continue;
+            if (open.TryPop(out var outer))
+            {
+                if (outer is { IsMap: true, AtKey: true } && now is not Scalar) throw Wrong(now, "a key is no text");
+                open.Push(outer with { AtKey = !outer.AtKey });
+            }
+            if (now is AnchorAlias alias && open.Any(o => o.Anchor == alias.Value.Value))
+                throw Wrong(now, "an alias is within its anchor");
+            if (now is SequenceStart or MappingStart)
+                open.Push((((NodeEvent)now).Anchor is { IsEmpty: false } anchor ? anchor.Value : null,
+                    now is MappingStart, true));
+            if (open.Count > MostDepth) throw Wrong(now, "too deep");
+        }
+    }
+
+    static YamlException Wrong(ParsingEvent at, string why) => new(at.Start, at.End, why);
+
+    /// <summary>Aliases may repeat each other many times.</summary>
     static JsonNode? Convert(YamlNode node, int depth, ref int left)
     {
-        if (depth == 0 || --left < 0) throw new YamlException(node.Start, node.End, "too deep or too large"); // by aliases
+        if (depth == 0 || --left < 0) throw new YamlException(node.Start, node.End, "too deep or too large");
         switch (node)
         {
             case YamlMappingNode map:
-                var fields = new JsonObject();
+                var (fields, merged) = (new JsonObject(), new List<JsonObject>());
                 foreach (var (key, value) in map.Children)
                 {
-                    if (key is not YamlScalarNode { Value: { } name })
-                        throw new YamlException(key.Start, key.End, "a key is no text");
-                    fields[name] = Convert(value, depth - 1, ref left);
+                    var field = Convert(value, depth - 1, ref left);
+                    if (key is YamlScalarNode { Style: ScalarStyle.Plain, Value: "<<" })
+                        merged.AddRange((field is JsonArray several ? [.. several] : (JsonNode?[])[field])
+                            .Select(one => one as JsonObject ?? throw new YamlException(key.Start, key.End, "no map")));
+                    else
+                        fields[Convert(key, depth - 1, ref left) switch
+                        {
+                            null => throw new YamlException(key.Start, key.End, "a key is null"),
+                            var name when name.GetValueKind() == JsonValueKind.String => (string)name!,
+                            var name => name.ToJsonString(), // true for yes, as kubectl has it
+                        }] = field;
                 }
+                foreach (var (name, field) in merged.SelectMany(one => one))
+                    if (!fields.ContainsKey(name)) fields[name] = field?.DeepClone();
                 return fields;
             case YamlSequenceNode list:
                 var items = new JsonArray();

@@ -82,14 +82,14 @@ static class PodTemplate
         new(HttpMethod.Post, $"{Resources.Pods.Path(job.Namespace)}?timeout=10s{query}", Build(job, type, defaults));
 
     /// <summary>The pod as JSON. Fields that we do not read travel as they came. It tells which run defaults it was
-    /// made with: the main pod always, an exit pod where they make a difference.</summary>
-    public static byte[] Build(Job job, PodType type, RunDefaults? defaults = null)
+    /// made with, if it tells: the main pod always, an exit pod where they make a difference.</summary>
+    public static byte[] Build(Job job, PodType type, RunDefaults? defaults = null, bool tells = true)
     {
         var own = job.ReadSpec();
         var pod = Build(job, type, own);
         if (defaults is null) return pod.Bytes();
         var merged = Build(job, type, defaults.Over(own));
-        if (type == PodType.Main || !JsonNode.DeepEquals(pod, merged))
+        if (tells && (type == PodType.Main || !JsonNode.DeepEquals(pod, merged)))
             merged["metadata"]!["annotations"]![LabelKeys.Defaults] = defaults.Hash;
         return merged.Bytes();
     }
@@ -113,18 +113,22 @@ static class PodTemplate
         var exit = type == PodType.ExitHandler;
         var main = given.Get("mainPodSpec");
         var own = exit ? WithInherited(given.Get("exitHandlerSpec"), main) : main;
+        // How profiles were said before Kubernetes 1.19; such an annotation and a field may contradict each other.
+        var profile = !own.Get("annotations").Fields().Any(a => a.Name.Contains("seccomp.security.alpha.kubernetes.io"));
         var security = own.Get("securityContext").OrNothing() is { ValueKind: JsonValueKind.Object } asked
             ? asked : ModelJson.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
         foreach (var field in own.Fields().Where(f => !Own.Contains(f.Name)))
             (OfContainer.Contains(field.Name) ? container : spec).Give(field.Name, field.Value);
-        // Else "restricted" refuses the pod. One of its own is left as it is, but for the profile.
+        // Else "restricted" refuses the pod. One of its own is left as it is, but for a profile.
         foreach (var initial in (spec["initContainers"] as JsonArray ?? []).OfType<JsonObject>())
-            if (initial["securityContext"] is JsonObject itself) AddProfile(itself, security);
-            else initial["securityContext"] ??= ContainerSecurity(default, security);
+            initial["securityContext"] ??= ContainerSecurity(default, security);
         container["env"] = Env(job, type, own.Get("env"));
         container["securityContext"] = ContainerSecurity(own.Get("containerSecurityContext"), security);
+        if (profile && security.Get("seccompProfile").OrNothing().ValueKind == JsonValueKind.Undefined)
+            foreach (var one in (spec["initContainers"] as JsonArray ?? []).Append(container))
+                AddProfile(one?["securityContext"]);
         spec.Give("serviceAccountName", own.Get("serviceAccountName").OrNothing());
         spec.Give("imagePullSecrets", own.Get("imagePullSecrets").OrNothing());
         spec.Give("securityContext", security);
@@ -155,17 +159,14 @@ static class PodTemplate
         foreach (var name in (string[])["runAsNonRoot", "runAsUser", "runAsGroup"]) context.Give(name, ofPod.Get(name));
         foreach (var field in ModelJson.DefaultContainerSecurity.Fields().Concat(given.Fields()))
             context.Give(field.Name, field.Value);
-        AddProfile(context, ofPod);
         return context;
     }
 
     /// <summary>Where neither pod nor container says one: "restricted" wants it, and the server sends none.</summary>
-    static void AddProfile(JsonObject context, JsonElement ofPod)
+    static void AddProfile(JsonNode? context)
     {
-        const string profile = "seccompProfile";
-        if (context[profile] is not null and not JsonObject { Count: 0 }
-            || ofPod.Get(profile).OrNothing().ValueKind != JsonValueKind.Undefined) return;
-        context[profile] = new JsonObject { ["type"] = "RuntimeDefault" };
+        if (context is JsonObject itself && itself["seccompProfile"] is null or JsonObject { Count: 0 })
+            itself["seccompProfile"] = new JsonObject { ["type"] = "RuntimeDefault" };
     }
 
     /// <summary>The spec's env without empty valueFrom; the exit handler is told the outcome, last.</summary>

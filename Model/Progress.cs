@@ -2,6 +2,10 @@
 
 namespace OMJobs;
 
+/// <summary>How an exit pod was made, of the OMJob alone or with run defaults, and why it was refused: for good is what
+/// is invalid.</summary>
+sealed record Otherwise(string Pod, bool Alone, string Why, bool ForGood);
+
 /// <summary>What a process remembers of a run or a schedule beside its state. It is lost with the process, which only
 /// makes waits longer. Counts are in a row; the default is as if nothing had happened.</summary>
 sealed record Progress
@@ -25,6 +29,9 @@ sealed record Progress
     public DateTimeOffset? AskAgain { get; init; }
     /// <summary>A pod's phase that is over while main is still said to run, and since when that is seen (P7).</summary>
     public (string Pod, DateTimeOffset At)? OverSeen { get; init; }
+    /// <summary>An exit pod that was refused just now: it is to be made the other way, with run defaults or
+    /// without.</summary>
+    public Otherwise? Otherwise { get; init; }
     /// <summary>The version of the run defaults that its latest pod was made with.</summary>
     public string? Defaults { get; init; }
     /// <summary>UIDs of the pods that we saw being deleted before main had ended (G21).</summary>

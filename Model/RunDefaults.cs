@@ -170,7 +170,8 @@ sealed class DefaultsFile(string name, Func<string> read)
 
     /// <summary>The version of that hash where it is still known, else the current one.</summary>
     public RunDefaults Of(string? hash) =>
-        hash == Current.Hash ? Current : Array.Find(replaced, old => old.Version.Hash == hash)?.Version ?? Current;
+        Current is var current && hash == current.Hash ? current
+            : Array.Find(replaced, old => old.Version.Hash == hash)?.Version ?? current;
 
     /// <summary>Reads it for the first time. Throws DefaultsException.</summary>
     public void Load()
@@ -210,8 +211,16 @@ sealed class DefaultsFile(string name, Func<string> read)
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return ("", e.Message); }
     }
 
-    static string Read(string path) => new FileInfo(path).Length <= MostLength ? File.ReadAllText(path)
-        : throw new IOException($"it is larger than {MostLength} bytes");
+    static string Read(string path)
+    {
+        using var file = File.OpenRead(path);
+        if (!file.CanSeek || file.Length > MostLength) throw new IOException($"it is larger than {MostLength} bytes");
+        var bytes = new byte[file.Length + 1];
+        var length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+        if (length == bytes.Length) throw new IOException("it grows");
+        using var text = new StreamReader(new MemoryStream(bytes, 0, length));
+        return text.ReadToEnd();
+    }
 }
 
 /// <summary>Run defaults that whoever wrote them must change.</summary>

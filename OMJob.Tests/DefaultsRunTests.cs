@@ -94,6 +94,124 @@ public sealed class DefaultsRunTests
         Assert.Empty(Warnings(stage));
     }
 
+    /// <summary>A webhook that is away, or says so by any code, and looks at that label.</summary>
+    [Theory]
+    [InlineData(500, "InternalError")]
+    [InlineData(429, "TooManyRequests")]
+    [InlineData(404, "NotFound")]
+    [InlineData(401, "")]
+    [InlineData(410, "")]
+    [InlineData(504, "Timeout")]
+    [InlineData(0, "")]
+    public void G23_an_exit_pod_with_them_that_fails_again_and_again_is_made_of_the_OMJob_alone(int code, string reason)
+    {
+        var refusal = code == 0 ? Reply.Failed("no answer within 10s") : Refusal(code, reason, "failed calling webhook");
+        var stage = Started(Label, r => HasTeam(r, "-exit") ? refusal : null);
+        stage.Say("run-main", exited: 0);
+        stage.Run(1);
+        Assert.Null(stage.Pod("run-exit"));
+        stage.Run(180);
+        Assert.Null(Team(stage.Pod("run-exit")));
+        Assert.Contains(code == 0 ? "no answer" : "failed calling webhook", Assert.Single(Warnings(stage)),
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void G23_an_API_server_that_is_away_takes_no_run_defaults_from_an_exit_pod()
+    {
+        var away = false;
+        var stage = Started(Label);
+        stage.Fault = r =>
+        {
+            away |= IsCreation(r, "-exit");
+            return away ? Reply.Failed("connection refused") : null;
+        };
+        stage.Say("run-main", exited: 0);
+        stage.Run(600);
+        Assert.True(away);
+        stage.Fault = _ => null;
+        stage.Run(60);
+        Assert.Equal("blue", Team(stage.Pod("run-exit")));
+    }
+
+    /// <summary>A quota that wants limits, a policy that wants a label: with them the pod is as it must be.</summary>
+    [Theory]
+    [InlineData(403, "Forbidden")]
+    [InlineData(422, "Invalid")]
+    public void G23_the_last_attempt_has_them_where_it_is_refused_without(int code, string reason)
+    {
+        var stage = Started(Label + "exitHandlerBackoffLimit: 1\n", r => !IsCreation(r, "") || HasTeam(r, "") ? null
+            : code == 422 ? Invalid() : Refusal(code, reason, "failed quota: compute: must specify limits.cpu"));
+        stage.Say("run-main", exited: 0);
+        stage.Run(1);
+        stage.Say("run-exit", exited: 1);
+        stage.Run(20);
+        Assert.Equal("blue", Team(stage.Pod("run-exit-2")));
+        stage.Say("run-exit-2", exited: 1);
+        stage.Run(40);
+        Assert.Equal("blue", Team(stage.Pod("run-exit-3"))); // one more, if it may be made alone by now
+        stage.Say("run-exit-3", exited: 1);
+        stage.Run(1);
+        Assert.Equal("Failed", stage.Phase);
+        Assert.Empty(Warnings(stage));
+    }
+
+    /// <summary>The OMJob counts on a volume of theirs, say: alone it can never be.</summary>
+    [Theory, InlineData(false), InlineData(true)]
+    public void G23_a_handler_that_is_blocked_with_them_and_invalid_without_is_not_given_up(bool deleted)
+    {
+        var blocked = true;
+        var stage = Started(Label, r => !IsCreation(r, "-exit") || r.Path.Contains("dryRun", StringComparison.Ordinal)
+            ? null : !HasTeam(r, "-exit") ? Invalid()
+            : blocked ? Refusal(403, "Forbidden", "exceeded quota: pods") : null);
+        stage.Say("run-main", exited: 0);
+        stage.Run(1);
+        if (deleted) stage.DeleteJob();
+        stage.Run(1500);
+        blocked = false;
+        stage.Run(40);
+        Assert.Equal("blue", Team(stage.Pod("run-exit")));
+    }
+
+    [Fact]
+    public void G23_one_that_is_invalid_either_way_is_given_up_after_its_deadline()
+    {
+        var stage = Started(Label, r => IsCreation(r, "-exit") ? Invalid() : null);
+        stage.Say("run-main", exited: 0);
+        stage.Run(590);
+        Assert.Equal("ExitHandlerRunning", stage.Phase);
+        stage.Run(60);
+        Assert.Equal("Failed", stage.Phase);
+        Assert.Contains("exit handler cannot be created: Pod \"x\" is invalid", stage.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void G23_where_exit_handlers_have_no_deadline_one_that_never_starts_with_them_has_ten_minutes()
+    {
+        var stage = new Stage(Moment.Clocks with { ExitHandlerDeadline = TimeSpan.Zero }) { RunDefaults = Label };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(1);
+        stage.Say("run-main", exited: 0);
+        stage.Run(620);
+        Assert.NotNull(stage.Pod("run-exit-2"));
+        stage.Say("run-exit-2", exited: null);
+        stage.Run(7200); // it has started
+        Assert.Null(stage.Pod("run-exit-3"));
+    }
+
+    /// <summary>D1: it is not decided on what the first refusal has made old.</summary>
+    [Fact]
+    public void G23_before_the_second_creation_the_OMJob_is_asked_for_again()
+    {
+        var stage = Started(Label, r => HasTeam(r, "-exit") ? Refusal(403, "Forbidden", "no") : null);
+        stage.Say("run-main", exited: 0);
+        stage.Run(1);
+        var sent = stage.Sent.Select(s => s.What.Split('?')[0]).ToList();
+        var last = sent.FindLastIndex(s => s == "POST /api/v1/namespaces/data/pods");
+        Assert.Equal("GET /namespaces/data/omjobs/run", sent[last - 1]);
+    }
+
     [Theory]
     [InlineData("exitHandlerBackoffLimit: 1\n", null, 2)]
     [InlineData("", null, 4)] // the operator's own

@@ -251,6 +251,10 @@ public sealed class PodTests
             """));
         Assert.Null(Container(pod)["securityContext"]!["seccompProfile"]);
         Same("""{"runAsUser":1}""", pod["spec"]!["initContainers"]![0]!["securityContext"]);
+        pod = MainOf(Pending().WithMain("""
+            {"annotations":{"container.seccomp.security.alpha.kubernetes.io/main":"unconfined"},"securityContext":{"runAsUser":1}}
+            """));
+        Assert.Null(Container(pod)["securityContext"]!["seccompProfile"]); // an annotation says one
     }
 
     /// <summary>The rules of the profile, by hand: the API servers that the tests run on do not enforce them.</summary>

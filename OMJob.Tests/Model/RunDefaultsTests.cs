@@ -318,7 +318,8 @@ public sealed class RunDefaultsTests
     [InlineData("mainPodSpec: {hostNetwork: true}", "mainPodSpec.hostNetwork: there is no such field")]
     [InlineData("exitHandlerSpec: {restartPolicy: Never}", "exitHandlerSpec.restartPolicy: there is no such field")]
     [InlineData("mainPodSpec: {env: [{nam: a}]}", "mainPodSpec.env[0].name: is missing")]
-    [InlineData("mainPodSpec: {env: [{name: a, vlaue: b}]}", "mainPodSpec.env[0].vlaue: there is no such field")]
+    [InlineData("mainPodSpec: {env: [{name: a, vlaue: b}]}", "mainPodSpec.env[0]: has an unknown field")]
+    [InlineData("mainPodSpec: {env: [{name: a, value: hunter2,swordfish}]}", "mainPodSpec.env[0]: has an unknown field")]
     [InlineData("mainPodSpec: {env: [{name: a, value: 5}]}", "mainPodSpec.env[0].value: is no string")]
     [InlineData("mainPodSpec: {env: [{name: a, value: yes}]}", "mainPodSpec.env[0].value: is no string")]
     [InlineData("mainPodSpec: {env: [{name: a, valueFrom: {secretKeyRef: {name: a}}}]}",
@@ -328,6 +329,17 @@ public sealed class RunDefaultsTests
     [InlineData("mainPodSpec: {labels: {team: 5}}", "mainPodSpec.labels.team: is no string")]
     [InlineData("mainPodSpec: [a]", "mainPodSpec: is no object")]
     [InlineData("activeDeadlineSeconds: 6h", "activeDeadlineSeconds: is no integer")]
+    [InlineData("activeDeadlineSeconds: 9223372036854775808", "activeDeadlineSeconds: is too large")]
+    [InlineData("activeDeadlineSeconds: 1e20", "activeDeadlineSeconds: is too large")]
+    [InlineData("exitHandlerBackoffLimit: 2147483648", "exitHandlerBackoffLimit: is too large")]
+    [InlineData("mainPodSpec: {resources: {limits: {cpu: 9223372036854775808}}}",
+        "mainPodSpec.resources.limits.cpu: is too large")]
+    [InlineData("mainPodSpec: {resources: {limits: {cpu: \"1\\n\"}}}",
+        "mainPodSpec.resources.limits.cpu: is not written as it should be")]
+    [InlineData("mainPodSpec: {labels: {team: [data}}", "line 1: this is no YAML")]
+    [InlineData("mainPodSpec: {labels: {team: data", "line 2: this is no YAML")]
+    [InlineData("? &a [*a]\n: x", "line 1: this is no YAML")]
+    [InlineData("{&a [*a]: x, &b [*b]: y}", "line 1: this is no YAML")]
     [InlineData("activeDeadlineSeconds: 0", "activeDeadlineSeconds: is less than 1")]
     [InlineData("activeDeadlineSeconds: 1.5", "activeDeadlineSeconds: is no integer")]
     [InlineData("mainPodSpec: {dnsPolicy: Any}",
@@ -393,6 +405,32 @@ public sealed class RunDefaultsTests
     [InlineData("100Mi", "\"100Mi\""), InlineData("--1", "\"--1\""), InlineData("<<", "\"<<\"")]
     public void YAML_is_typed_as_kubectl_does_it(string yaml, string json) =>
         Assert.True(JsonNode.DeepEquals(JsonNode.Parse(json), YamlReading.Documents($"a: {yaml}")[0]!["a"]));
+
+    [Theory]
+    [InlineData("{a: &p {x: 1, y: 2}, b: {<<: *p, y: 3}}", """{"a":{"x":1,"true":2},"b":{"x":1,"true":3}}""")]
+    [InlineData("{a: &p {x: 1}, b: &q {x: 2, z: 3}, c: {z: 4, <<: [*p, *q]}}",
+        """{"a":{"x":1},"b":{"x":2,"z":3},"c":{"z":4,"x":1}}""")]
+    [InlineData("{010: a, 1.0: b, 'y': c, '<<': d}", """{"8":"a","1":"b","y":"c","<<":"d"}""")]
+    public void Keys_are_merged_and_typed_as_kubectl_does_it(string yaml, string json) =>
+        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(json), YamlReading.Documents(yaml)[0]),
+            YamlReading.Documents(yaml)[0]!.ToJsonString());
+
+    [Fact]
+    public void A_file_larger_than_a_ConfigMap_is_refused_through_a_link_too()
+    {
+        var folder = Directory.CreateTempSubdirectory("omjob-defaults-");
+        try
+        {
+            var (file, link) = (Path.Combine(folder.FullName, "file"), Path.Combine(folder.FullName, "link"));
+            File.WriteAllText(file, new string('#', 1 << 20));
+            File.CreateSymbolicLink(link, file);
+            new DefaultsFile(link).Load();
+            File.AppendAllText(file, "#");
+            Assert.EndsWith("it is larger than 1048576 bytes",
+                Assert.Throws<DefaultsException>(new DefaultsFile(link).Load).Message, StringComparison.Ordinal);
+        }
+        finally { folder.Delete(true); }
+    }
 
     [Fact]
     public void The_example_is_a_good_file()

@@ -45,12 +45,23 @@ sealed partial class World
     public long LeastRetries { get; private set; } = long.MaxValue;
 
     /// <summary>What exit pods have that were made with some: nothing, what is refused, what never starts.</summary>
-    public const string WithDefaults = "defaults", Refused = "refused", Hanging = "hanging";
+    public const string WithDefaults = "defaults", Refused = "refused", Hanging = "hanging", Needed = "needed";
+    /// <summary>For a while no exit pod was admitted without them.</summary>
+    public bool DefaultsWereNeeded { get; private set; }
 
     void ChangeDefaults()
     {
         var retries = Random.Next(3);
-        var kind = Random.Next(8) switch { 0 => null, 1 => "", < 4 => "fine", < 6 => Refused, _ => Hanging };
+        var kind = Random.Next(10) switch
+        {
+            0 => null,
+            1 => "",
+            < 4 => "fine",
+            < 6 => Refused,
+            < 8 => Hanging,
+            _ => Needed,
+        };
+        DefaultsWereNeeded |= kind == Needed;
         Defaults = kind switch
         {
             null => "mainPodSpec: {labels: [}",
@@ -184,9 +195,11 @@ sealed partial class World
                 {"name":"{{NameIn(sent)}}","kind":"Pod","causes":[{"reason":"FieldValueInvalid",
                  "message":"{{TooMuch}}","field":"spec.containers[0].resources.requests"}]}
                 """);
-        if (creates && Json.Parse(sent.Body).Text("metadata", "labels", WithDefaults) == Refused)
-            return Refusal(Ticks / In(7) % 2 == 0 ? 422 : 403, null, "no", """
-                {"name":"x","kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"metadata.labels"}]}
+        var made = creates ? Json.Parse(sent.Body).Text("metadata", "labels", WithDefaults) : null;
+        if (made == Refused || (creates && made is null && Defaults?.Contains($": {Needed}") is true
+            && !NameIn(sent).EndsWith("-main")))
+            return Refusal((Ticks / In(30) % 4) switch { 0 => 500, 1 => 403, _ => 422 }, null, "no", """
+                {"name":"x","kind":"Pod","causes":[{"reason":"FieldValueInvalid","message":"no","field":"metadata"}]}
                 """);
         creates |= sent.Method == HttpMethod.Post && sent.Path.Contains("/omjobs?");
         if (creates && Ticks < webhookUntil) return Denied();
