@@ -490,6 +490,10 @@ sealed partial class Operator
             case Outcome.Impossible or Outcome.Invalid: // D4: it is refused before anybody looks whether it is there
                 var there = await ReadPod(turn, job, name);
                 return there is { Presence: Presence.Absent } ? PodView.Refused(Redacted(reply, job)) : there;
+            // D4: an answer may have been lost before, and the policy that takes its labels hides the pod from watches.
+            case Outcome.NamespaceGoing when type == PodType.Main:
+                var still = await ReadPod(turn, job, name);
+                return still is { Presence: Presence.Absent } ? PodView.NamespaceGoing : still;
             case Outcome.NamespaceGoing: return PodView.NamespaceGoing;
             case Outcome.Unauthorized or Outcome.Fault when reply.Code is 0 or 401:
                 Retry(turn, job, reply);

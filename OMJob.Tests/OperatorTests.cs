@@ -1,6 +1,7 @@
 // The operator as a whole, step by step on a virtual clock: refusals, pauses, large objects, versions that go back.
 
 using System.Text;
+using System.Text.Json.Nodes;
 using Xunit;
 
 namespace OMJobs.Tests;
@@ -107,6 +108,31 @@ public sealed class OperatorTests
         stage.Start();
         stage.Run(120);
         Assert.InRange(Wrote(stage, "ExitHandlerRunning")!.Value - seconds, 60, 90);
+    }
+
+    /// <summary>D4: a policy takes its labels, and its creation's answer was lost.</summary>
+    [Fact]
+    public void G10_a_main_pod_that_no_watch_tells_of_is_let_go_where_the_namespace_goes()
+    {
+        var stage = new Stage();
+        var posts = 0;
+        stage.Fault = r =>
+        {
+            if (!IsCreation(r, "-main")) return null;
+            if (++posts > 1)
+                return Refusal(403, "Forbidden", "no", """{"causes":[{"reason":"NamespaceTerminating","field":"x"}]}""");
+            var pod = (JsonObject)Json.Parse(r.Body)!;
+            ((JsonObject)pod["metadata"]!).Remove("labels");
+            Assert.True(stage.Ask("POST", r.Path, pod).Ok);
+            return Reply.Failed("connection reset by peer");
+        };
+        stage.Create(AnOMJob.Fresh());
+        stage.Start();
+        stage.Run(5);
+        Assert.True(posts > 1);
+        stage.Ask("DELETE", "/api/v1/namespaces/data/pods/run-main");
+        stage.Run(120);
+        Assert.Null(stage.Pod("run-main"));
     }
 
     [Fact]
