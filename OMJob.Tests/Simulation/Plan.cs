@@ -165,7 +165,8 @@ sealed record Plan
         var deeds = among.OrderBy(_ => random.Next()).Take(random.Next(5)).ToArray();
         if (random.Next(8) > 0) deeds = [.. deeds.Where(d => d != Deed.DeleteNamespace)];
         // What no watch tells of is to be let go, too.
-        if (policy && new Random(seed ^ Hash("gone")).Next(4) == 0) deeds = [.. deeds.Take(1), Deed.DeleteNamespace];
+        if (policy && among.Contains(Deed.DeleteNamespace) && new Random(seed ^ Hash("gone")).Next(4) == 0)
+            deeds = [.. deeds.Take(1), Deed.DeleteNamespace];
         var actions = plan.Jobs.Skip(1).Select((_, i) => new PlannedAction(Deed.CreateJob, 20, 3) { Job = i + 1 })
             .Concat(Enumerable.Range(0, deeds.Length == 0 ? 0 : random.Next(1, 7))
                 .Select(_ => Action(deeds[random.Next(deeds.Length)], plan.Jobs.Length, random)))
