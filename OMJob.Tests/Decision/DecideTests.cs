@@ -479,6 +479,26 @@ public sealed class DecideTests
         ["G17: a handler deadline of 0 is none"] = new(
             HandlerRunning(), null, ExitPod().Running().CreatedAt(0), "wait", 100_000)
         { Clocks = NoDeadlines },
+        ["G23: but with run defaults it has ten minutes to start"] = new(
+            HandlerRunning(), null, ExitPod().Waiting("ErrImagePull").WithDefaults().CreatedAt(0), "wait until +600")
+        { Clocks = NoDeadlines },
+        ["G23: which may be why it does not"] = new(
+            HandlerRunning(), null, ExitPod().Waiting("ErrImagePull").WithDefaults().CreatedAt(0),
+            "→ ExitHandlerRunning, exit run-exit-2, saying Main pod succeeded; exit handler attempt 1 did not end "
+            + "within 10m: ErrImagePull [Warning ExitHandlerRetried]", 600)
+        { Clocks = NoDeadlines },
+        ["G23: not to end"] = new(
+            HandlerRunning(), null, ExitPod().Running().WithDefaults().CreatedAt(0), "wait", 100_000)
+        { Clocks = NoDeadlines },
+        ["G23: nor without them"] = new(
+            HandlerRunning(), null, ExitPod().Waiting("ErrImagePull").CreatedAt(0), "wait", 100_000)
+        { Clocks = NoDeadlines },
+        ["G23: an attempt that has them is not the last, and its backoff is kept"] = new(HandlerRunning().AtAttempt(4),
+            null, ExitPod(4).Exited(1, null, 0).WithDefaults(), "wait until +80"),
+        ["G23: so another follows"] = new(HandlerRunning().AtAttempt(4),
+            null, ExitPod(4).Exited(1, null, 0).WithDefaults(),
+            "→ ExitHandlerRunning, exit run-exit-5, saying Main pod succeeded; exit handler attempt 4 failed with exit "
+            + "code 1 [Warning ExitHandlerRetried]", 80),
         ["G17: deleted, its node is waited for"] = new(
             HandlerRunning(), null, ExitPod().Running().CreatedAt(0).Deleted(590), "wait until +680.001", 600),
         ["G17: lost with its node"] = new(HandlerRunning(), null, ExitPod().Running().Deleted(-91),

@@ -194,6 +194,7 @@ sealed class APod
     public APod HeldBy(string finalizer) => Do(() => metadata["finalizers"] = new JsonArray(finalizer));
     public APod WithoutOwner() => Do(() => metadata.Remove("ownerReferences"));
     public APod Annotated() => Do(() => metadata["annotations"] = new JsonObject { [LabelKeys.Uid] = "uid-of-run" });
+    public APod WithDefaults() => Do(() => metadata["annotations"] = new JsonObject { [LabelKeys.Defaults] = "version" });
     public APod WithoutLabels() => Do(() => metadata.Remove("labels"));
     public APod OfUid(string uid) => Do(() =>
     {
