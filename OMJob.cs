@@ -510,8 +510,9 @@ sealed partial class Operator
     (Request Request, Otherwise? Made) Choose(Job job, PodType type, Otherwise? before)
     {
         if (type == PodType.Main) return (PodTemplate.Creation(job, type, runDefaults?.Current), null);
-        var (defaults, left) = (DefaultsOf(job), Protocol.AttemptsLeft(job, DeadlinesOf(job)));
-        var (with, alone) = (PodTemplate.Creation(job, type, defaults), PodTemplate.Creation(job, type));
+        var alone = PodTemplate.Creation(job, type);
+        if (DefaultsOf(job) is not { } defaults) return (alone, null);
+        var (with, left) = (PodTemplate.Creation(job, type, defaults), Protocol.AttemptsLeft(job, DeadlinesOf(job)));
         if (with.Body.AsSpan().SequenceEqual(alone.Body)) return (alone, null);
         var isAlone = before is null ? left <= 0 : !before.Alone;
         // Where none is admitted alone, one more follows, and no other: it does not tell that it has them.
@@ -643,10 +644,9 @@ sealed partial class Operator
         if (from != to && to.IsFinished())
         {
             var lasted = decision.Status.CompletionTime - (job.Status.StartTime ?? job.Created);
-            metrics.Observe(JobMetrics.Duration, Metrics.Label("outcome", $"{to}".ToLowerInvariant()),
-                lasted!.Value, JobMetrics.DurationBounds);
-            metrics.Count(JobMetrics.Finished, $"{Metrics.Label("outcome", $"{to}".ToLowerInvariant())},"
-                + Metrics.Label("reason", Conditions.Reason(decision.Status)));
+            var how = Metrics.Label("outcome", $"{to}".ToLowerInvariant());
+            metrics.Observe(JobMetrics.Duration, how, lasted!.Value, JobMetrics.DurationBounds);
+            metrics.Count(JobMetrics.Finished, $"{how},{Metrics.Label("reason", Conditions.Reason(decision.Status))}");
         }
         if (decision.Event is { } told) Record(job, told);
         return true;

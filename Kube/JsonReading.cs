@@ -58,6 +58,13 @@ static class JsonReading
         if (value.ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null)) json[name] = value.Node();
     }
 
+    public static JsonObject Copy(this JsonElement json)
+    {
+        var copy = new JsonObject();
+        foreach (var field in json.Fields()) copy.Give(field.Name, field.Value);
+        return copy;
+    }
+
     public static JsonElement Element(this JsonObject json) =>
         JsonSerializer.Deserialize(json.Bytes(), ApiJson.Default.JsonElement);
 

@@ -43,24 +43,24 @@ static class YamlReading
             if (now is not (Scalar or AnchorAlias or SequenceStart or MappingStart)) continue;
             if (open.TryPop(out var outer))
             {
-                if (outer is { IsMap: true, AtKey: true } && now is not Scalar) throw Wrong(now, "a key is no text");
+                if (outer is { IsMap: true, AtKey: true } && now is not Scalar) throw Wrong(now.Start, "a key is no text");
                 open.Push(outer with { AtKey = !outer.AtKey });
             }
             if (now is AnchorAlias alias && open.Any(o => o.Anchor == alias.Value.Value))
-                throw Wrong(now, "an alias is within its anchor");
+                throw Wrong(now.Start, "an alias is within its anchor");
             if (now is SequenceStart or MappingStart)
                 open.Push((((NodeEvent)now).Anchor is { IsEmpty: false } anchor ? anchor.Value : null,
                     now is MappingStart, true));
-            if (open.Count > MostDepth) throw Wrong(now, "too deep");
+            if (open.Count > MostDepth) throw Wrong(now.Start, "too deep");
         }
     }
 
-    static YamlException Wrong(ParsingEvent at, string why) => new(at.Start, at.End, why);
+    static YamlException Wrong(Mark at, string why) => new(at, at, why);
 
     /// <summary>Aliases may repeat each other many times.</summary>
     static JsonNode? Convert(YamlNode node, int depth, ref int left)
     {
-        if (depth == 0 || --left < 0) throw new YamlException(node.Start, node.End, "too deep or too large");
+        if (depth == 0 || --left < 0) throw Wrong(node.Start, "too deep or too large");
         switch (node)
         {
             case YamlMappingNode map:
@@ -70,11 +70,11 @@ static class YamlReading
                     var field = Convert(value, depth - 1, ref left);
                     if (key is YamlScalarNode { Style: ScalarStyle.Plain, Value: "<<" })
                         merged.AddRange((field is JsonArray several ? [.. several] : (JsonNode?[])[field])
-                            .Select(one => one as JsonObject ?? throw new YamlException(key.Start, key.End, "no map")));
+                            .Select(one => one as JsonObject ?? throw Wrong(key.Start, "no map")));
                     else
                         fields[Convert(key, depth - 1, ref left) switch
                         {
-                            null => throw new YamlException(key.Start, key.End, "a key is null"),
+                            null => throw Wrong(key.Start, "a key is null"),
                             var name when name.GetValueKind() == JsonValueKind.String => (string)name!,
                             var name => name.ToJsonString(), // true for yes, as kubectl has it
                         }] = field;
@@ -108,7 +108,7 @@ static class YamlReading
         var digits = text.Replace("_", "", StringComparison.Ordinal);
         if (Whole(digits) is { } whole) return JsonValue.Create(whole);
         if (text.TrimStart('+', '-').ToUpperInvariant() is ".INF" or ".NAN")
-            throw new YamlException(at.Start, at.End, "JSON has no such number");
+            throw Wrong(at.Start, "JSON has no such number");
         const NumberStyles real = NumberStyles.Float & ~(NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite);
         return double.TryParse(digits, real, CultureInfo.InvariantCulture, out var n) && double.IsFinite(n)
             ? JsonValue.Create(n) : JsonValue.Create(text);

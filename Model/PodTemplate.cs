@@ -86,36 +86,29 @@ static class PodTemplate
     public static byte[] Build(Job job, PodType type, RunDefaults? defaults = null, bool tells = true)
     {
         var own = job.ReadSpec();
-        var pod = Build(job, type, own);
-        if (defaults is null) return pod.Bytes();
+        if (defaults is null) return Build(job, type, own).Bytes();
         var merged = Build(job, type, defaults.Over(own));
-        if (tells && (type == PodType.Main || !JsonNode.DeepEquals(pod, merged)))
-            merged["metadata"]!["annotations"]![LabelKeys.Defaults] = defaults.Hash;
+        if (type == PodType.ExitHandler && Build(job, type, own) is var alone && JsonNode.DeepEquals(alone, merged))
+            return alone.Bytes();
+        if (tells) merged["metadata"]!["annotations"]![LabelKeys.Defaults] = defaults.Hash;
         return merged.Bytes();
     }
 
-    /// <summary>What an exit handler's spec does not say it takes from the main pod's.</summary>
-    public static JsonElement WithInherited(JsonElement exit, JsonElement main)
-    {
-        var whole = new JsonObject();
-        foreach (var field in exit.Fields()) whole.Give(field.Name, field.Value);
-        foreach (var name in (string[])["securityContext", "serviceAccountName", "imagePullSecrets"])
-        {
-            whole.Remove(name);
-            whole.Give(name, exit.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
-                ? itself : main.Get(name).OrNothing());
-        }
-        return whole.Element();
-    }
+    /// <summary>What an exit handler's spec takes from the main pod's where it does not say it.</summary>
+    public static readonly string[] Inheritable = ["securityContext", "serviceAccountName", "imagePullSecrets"];
+
+    public static JsonElement Inherited(JsonElement own, JsonElement main, string name) =>
+        own.Get(name).OrNothing() is { ValueKind: not JsonValueKind.Undefined } itself
+        ? itself : main.Get(name).OrNothing();
 
     static JsonObject Build(Job job, PodType type, JsonElement given)
     {
         var exit = type == PodType.ExitHandler;
         var main = given.Get("mainPodSpec");
-        var own = exit ? WithInherited(given.Get("exitHandlerSpec"), main) : main;
+        var own = exit ? given.Get("exitHandlerSpec") : main;
         // How profiles were said before Kubernetes 1.19; such an annotation and a field may contradict each other.
         var profile = !own.Get("annotations").Fields().Any(a => a.Name.Contains("seccomp.security.alpha.kubernetes.io"));
-        var security = own.Get("securityContext").OrNothing() is { ValueKind: JsonValueKind.Object } asked
+        var security = Inherited(own, main, "securityContext") is { ValueKind: JsonValueKind.Object } asked
             ? asked : ModelJson.DefaultSecurity;
         var container = new JsonObject { ["name"] = "main", ["imagePullPolicy"] = "IfNotPresent" };
         var spec = new JsonObject { ["restartPolicy"] = "Never" };
@@ -129,8 +122,8 @@ static class PodTemplate
         if (profile && security.Get("seccompProfile").OrNothing().ValueKind == JsonValueKind.Undefined)
             foreach (var one in (spec["initContainers"] as JsonArray ?? []).Append(container))
                 AddProfile(one?["securityContext"]);
-        spec.Give("serviceAccountName", own.Get("serviceAccountName").OrNothing());
-        spec.Give("imagePullSecrets", own.Get("imagePullSecrets").OrNothing());
+        spec.Give("serviceAccountName", Inherited(own, main, "serviceAccountName"));
+        spec.Give("imagePullSecrets", Inherited(own, main, "imagePullSecrets"));
         spec.Give("securityContext", security);
         if (!exit) spec.Give("activeDeadlineSeconds", given.Get("activeDeadlineSeconds")); // H6: main only
         spec["containers"] = new JsonArray(container);

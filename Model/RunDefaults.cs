@@ -84,28 +84,33 @@ sealed class RunDefaults
     /// <summary>The spec of an OMJob with all that it does not say itself; over that again nothing changes.</summary>
     public JsonElement Over(JsonElement own)
     {
-        var merged = Copy(own);
+        var merged = own.Copy();
         foreach (var field in Spec.Fields().Where(f => f.Name is not ("mainPodSpec" or "exitHandlerSpec")))
             merged[field.Name] = Merged(own.Get(field.Name), field.Value, 0);
         var (main, exit) = (own.Get("mainPodSpec"), own.Get("exitHandlerSpec"));
         var standard = Spec.Get("mainPodSpec");
         merged["mainPodSpec"] = PodSpec(main, standard);
         if (exit.ValueKind == JsonValueKind.Object) // an OMJob that has no exit handler gets none
-            merged["exitHandlerSpec"] = PodSpec(PodTemplate.WithInherited(exit, main),
-                PodTemplate.WithInherited(Spec.Get("exitHandlerSpec"), standard));
+            merged["exitHandlerSpec"] = PodSpec(WithInherited(exit, main),
+                WithInherited(Spec.Get("exitHandlerSpec"), standard));
         return merged.Element();
     }
 
-    static JsonObject Copy(JsonElement given)
+    /// <summary>An exit handler's spec with what it takes from the main pod's.</summary>
+    static JsonElement WithInherited(JsonElement exit, JsonElement main)
     {
-        var copy = new JsonObject();
-        foreach (var field in given.Fields()) copy.Give(field.Name, field.Value);
-        return copy;
+        var whole = exit.Copy();
+        foreach (var name in PodTemplate.Inheritable)
+        {
+            whole.Remove(name);
+            whole.Give(name, PodTemplate.Inherited(exit, main, name));
+        }
+        return whole.Element();
     }
 
     static JsonObject PodSpec(JsonElement own, JsonElement standard)
     {
-        var merged = Copy(own);
+        var merged = own.Copy();
         var runs = !IsAbsent(own.Get("command")) || !IsAbsent(own.Get("args")); // whoever gives either gives both
         foreach (var (name, value) in standard.Fields().Select(f => (f.Name, f.Value)))
             if (!runs || name is not ("command" or "args"))
@@ -118,7 +123,7 @@ sealed class RunDefaults
     {
         if (IsAbsent(own)) return standard.Node();
         if (depth == 0 || own.ValueKind != JsonValueKind.Object) return own.Node();
-        var merged = Copy(own);
+        var merged = own.Copy();
         foreach (var field in standard.Fields())
             merged[field.Name] = Merged(own.Get(field.Name), field.Value, depth - 1);
         return merged;
@@ -174,10 +179,7 @@ sealed class DefaultsFile(string name, Func<string> read)
             : Array.Find(replaced, old => old.Version.Hash == hash)?.Version ?? current;
 
     /// <summary>Reads it for the first time. Throws DefaultsException.</summary>
-    public void Load()
-    {
-        Current = Parse(last = taken = Look());
-    }
+    public void Load() => Current = Parse(last = taken = Look());
 
     /// <summary>Takes what it holds, once two reads in a row agree: others than a kubelet may be writing it. Needed:
     /// the hashes of versions that runs need. Returns true where there is something new; throws DefaultsException where

@@ -305,7 +305,8 @@ sealed class Oracle(World world)
         var attempts = 1 + (job.Last.Long("spec", "exitHandlerBackoffLimit")
             ?? Math.Min(world.Clocks.ExitHandlerRetries, world.LeastRetries));
         if (handled && job.Code != 0) return;
-        if (!world.DefaultsWereNeeded && job.Pods.TrueForAll(p => p.IsMain || p.Last.At("metadata", "labels", World.WithDefaults) is not null))
+        if (!world.DefaultsWereNeeded && job.Pods.TrueForAll(p =>
+            p.IsMain || p.Last.At("metadata", "labels", World.WithDefaults) is not null))
             world.Violate($"OMJob {job.Name} failed, and no exit pod was made without the run defaults");
         if (attempt >= attempts) return;
         world.Violate($"OMJob {job.Name} failed after {attempt} of {attempts} attempts: {message}");
