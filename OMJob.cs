@@ -125,22 +125,36 @@ sealed partial class Operator
     static Reflector Pods(string ns) => new(Resources.Pods, ns, $"labelSelector={LabelKeys.Name}&");
     static Reflector Jobs(string ns) => new(Resources.OMJobs, ns);
 
-    /// <summary>Drops our finalizers from every OMJob and pod of the namespaces (F6); returns the exit code.</summary>
-    public async Task<int> Release(string[] namespaces, CancellationToken stop)
+    /// <summary>Drops our finalizers from every OMJob and pod of the namespaces, over and over until none has had one for
+    /// so long (an operator that is ending puts them back), and tells whom that costs a handler (F6); returns the exit
+    /// code, throws OperationCanceledException.</summary>
+    public async Task<int> Release(string[] namespaces, TimeSpan quiet, CancellationToken stop)
     {
-        var (released, failed) = (0, 0);
-        foreach (var reflector in namespaces.SelectMany(ns => (Reflector[])[Pods(ns), Jobs(ns)]))
+        var (released, failed, last) = (0, 0, time.GetTimestamp());
+        using var written = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        _ = events.Run(1, written.Token);
+        while (true)
         {
-            var ours = new List<CachedObject>();
-            var (listed, _) = await cluster.List(reflector, found =>
+            var before = released;
+            failed = 0;
+            foreach (var reflector in namespaces.SelectMany(ns => (Reflector[])[new(Resources.Pods, ns), Jobs(ns)]))
             {
-                var o = cluster.Read(found, reflector);
-                if (o is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
-                else if (o is Pod { HasFinalizer: true }) ours.Add(o);
-            }, stop);
-            if (!listed.Ok) Count(listed);
-            foreach (var o in ours) await ReleaseOne(o);
+                var ours = new List<CachedObject>();
+                var (listed, _) = await cluster.List(reflector, found =>
+                {
+                    var o = cluster.Read(found, reflector);
+                    if (o is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
+                    else if (o is Pod { HasFinalizer: true }) ours.Add(o);
+                }, stop);
+                if (!listed.Ok && listed.Outcome != Outcome.NotFound) Fail(reflector.Resource.Plural, listed); // no CRD, no object
+                foreach (var o in ours) await ReleaseOne(o);
+            }
+            if (released > before) last = time.GetTimestamp();
+            if (time.GetElapsedTime(last) >= quiet) break;
+            await Task.Delay(TimeSpan.FromSeconds(2), time, stop);
         }
+        await events.AllWritten().WaitAsync(TimeSpan.FromSeconds(10), time, stop).Quietly();
+        written.Cancel();
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
@@ -148,19 +162,32 @@ sealed partial class Operator
         {
             while (o is Job { HasFinalizer: true } or Pod { HasFinalizer: true })
             {
-                var reply = o is not Job job ? await ReleasePod((Pod)o, stop)
-                    : await PatchFinalizers(job, job.Finalizers.Where(f => f != Job.Finalizer), stop);
+                var (run, path) = (o as Job, o.Key.Path);
+                var reply = run is null ? await ReleasePod((Pod)o, stop)
+                    : await PatchFinalizers(run, run.Finalizers.Where(f => f != Job.Finalizer), stop);
+                var done = reply.Ok;
                 if (reply.Outcome == Outcome.Conflict) reply = await cluster.Get(o.Key, stop);
                 o = reply.Found;
-                if (o is null) Count(reply);
+                if (o is not null) continue;
+                if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
+                else Fail(path, reply);
+                if (done && run?.Status.Phase.IsFinished() == false) Tell(run);
             }
         }
 
-        void Count(Reply reply)
+        void Tell(Job run)
         {
-            if (reply.Outcome is Outcome.Ok or Outcome.NotFound) released++;
-            else failed++;
-            if (!reply.Ok) log.LogError("{Reason}", reply.Brief);
+            var what = $"Released in phase {run.Status.Phase}: " + (run.Status.Phase == Phase.ExitHandlerRunning
+                ? "no further attempt of its exit handler follows" : "no exit handler runs")
+                + ", unless an operator is installed again";
+            log.LogWarning("{Namespace}/{Name}: {What}", run.Namespace, run.Name, what);
+            Record(run, new("OMJobReleased", what, Warning: true));
+        }
+
+        void Fail(string what, Reply reply)
+        {
+            failed++;
+            log.LogError("{What}: {Reason}", what, reply.Brief);
         }
     }
 

@@ -44,9 +44,11 @@ static class Program
         ExitDeadline = Duration("--exit-handler-deadline", "EXIT_HANDLER_DEADLINE", "10m",
             "an exit handler that has not ended by then is tried again; 0: never"),
         LostPodSlack = Duration("--lost-pod-slack", "LOST_POD_SLACK", "60s",
-            "a pod that outlives its deletion by this counts as lost");
+            "a pod that outlives its deletion by this counts as lost"),
+        Quiet = Duration("--quiet-for", null, "0",
+            "go on until no object has had one for so long, since an operator that is ending puts them back");
 
-    static Setting<TimeSpan> Duration(string flag, string variable, string standard, string help) =>
+    static Setting<TimeSpan> Duration(string flag, string? variable, string standard, string help) =>
         new(flag, "DURATION", variable, standard, help, ParseDuration, "a duration such as 90s, 10m or 1h");
 
     static Task<int> Main(string[] args)
@@ -61,8 +63,12 @@ static class Program
     {
         const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler pod.\n"
             + "A flag beats its environment variable (in brackets); durations read like 90s, 10m, 1h30m.";
-        Command release = new("release", "Drop this operator's finalizers from all objects, before uninstalling it.");
-        release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(settings.Namespaces, stop)));
+        Command release = new("release", "Drop this operator's finalizers from all objects, before uninstalling it.")
+        {
+            Quiet.Flag,
+        };
+        release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(
+            settings.Namespaces, Quiet.Read(parsed, Environment.GetEnvironmentVariable), stop)));
         var root = new RootCommand(what)
         {
             KubeconfigPath, Context, Namespaces, Level.Flag, JsonLogs.Flag, Workers.Flag, HealthPort.Flag,
@@ -102,6 +108,7 @@ static class Program
             return Fail(2, e.Message);
         }
         catch (SocketException e) { return Fail(1, $"cannot listen: {e.Message}"); }
+        catch (OperationCanceledException) { return Fail(1, "stopped before it was done"); }
     }
 
     /// <summary>Settings from flags, else variables, else defaults. Throws UsageException naming the culprit.</summary>

@@ -30,6 +30,88 @@ public sealed class OperatorTests
         return at < 0 ? null : stage.Sent[at].At;
     }
 
+    // ----- release
+
+    const string RunPath = "/apis/pipelines.openmetadata.org/v1/namespaces/data/omjobs/run";
+
+    static readonly JsonObject WithFinalizer =
+        Json.Object($$"""{"metadata":{"finalizers":["{{Job.Finalizer}}"]} }""");
+
+    /// <summary>An OMJob in that phase, whose operator has been killed.</summary>
+    static Stage Left(string phase)
+    {
+        var stage = new Stage();
+        stage.Create(AnOMJob.Fresh().WithExit("""{"image":"ingestion:1","command":["x"]}"""));
+        stage.Start();
+        stage.Run(2);
+        stage.Say("run-main", exited: phase == "Running" ? null : 0);
+        stage.Run(2);
+        if (phase == "Succeeded") stage.Say("run-exit", exited: 0);
+        stage.Run(2);
+        Assert.Equal(phase, stage.Phase);
+        return stage;
+    }
+
+    static int Finalizers(Stage stage) => stage.Job!.Finalizers().Count + stage.Pod("run-main")!.Finalizers().Count;
+
+    [Theory]
+    [InlineData("Running", "no exit handler runs")]
+    [InlineData("ExitHandlerRunning", "no further attempt of its exit handler follows")]
+    [InlineData("Succeeded", null)]
+    public async Task F6_release_tells_which_runs_get_no_handler(string phase, string? costs)
+    {
+        var stage = Left(phase);
+        var before = stage.Events.Length;
+        Assert.Equal(0, await stage.Release(quiet: 0));
+        Assert.Equal(0, Finalizers(stage));
+        var told = costs is null ? []
+            : (string[])[$"Released in phase {phase}: {costs}, unless an operator is installed again"];
+        Assert.Equal(told.Select(line => $"Warning OMJobReleased: {line}"), stage.Events[before..]);
+        Assert.Equal(told.Select(line => $"Warning data/run: {line}"),
+            stage.Logged.Where(line => line.Contains("Released in", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public async Task F6_release_goes_on_until_no_object_has_had_a_finalizer_for_so_long()
+    {
+        var stage = Left("Running");
+        var code = stage.Release(quiet: 30);
+        var start = stage.Seconds;
+        stage.Run(20);
+        stage.Ask("PATCH", RunPath, WithFinalizer); // by an operator that is ending
+        stage.Run(29);
+        Assert.Equal((false, 0), (code.IsCompleted, Finalizers(stage)));
+        stage.Run(30);
+        Assert.Equal(0, await code);
+        var last = stage.Sent.Last(s => s.What.Contains("limit=", StringComparison.Ordinal)).At - start;
+        Assert.InRange(last, 50, 54);
+    }
+
+    [Fact]
+    public async Task F6_what_is_refused_is_tried_again_as_long_as_release_goes_on()
+    {
+        var stage = Left("Running");
+        stage.Fault = r => r.Method == HttpMethod.Patch ? Refusal(403, "Forbidden", "not you") : null;
+        Assert.Equal(1, await stage.Release(quiet: 0));
+        Assert.Contains(stage.Logged, line => line == $"Error {RunPath}: the API server answered 403 Forbidden");
+        Assert.DoesNotContain(stage.Events, line => line.Contains("OMJobReleased", StringComparison.Ordinal));
+        var code = stage.Release(quiet: 10);
+        stage.Fault = _ => null;
+        stage.Run(20);
+        Assert.Equal((0, 0), (await code, Finalizers(stage)));
+    }
+
+    [Fact]
+    public async Task F6_release_takes_the_finalizers_of_pods_without_labels_and_without_the_CRD()
+    {
+        var stage = Left("Running");
+        stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main", Json.Object("""{"metadata":{"labels":null} }"""));
+        stage.Fault = r => r.Path.Contains("/omjobs", StringComparison.Ordinal)
+            ? Refusal(404, "NotFound", "the server could not find the requested resource") : null;
+        Assert.Equal(0, await stage.Release(quiet: 0));
+        Assert.Empty(stage.Pod("run-main")!.Finalizers());
+    }
+
     // ----- a good run
 
     [Theory]

@@ -161,6 +161,19 @@ public class ProcessTests(TestCluster cluster) : ClusterTest(cluster)
         await Ns.Release();
         Assert.Empty((await Ns.Api.Get(Paths.OMJob(Ns.Name, "left"))).Finalizers());
         Assert.Empty((await Ns.Api.Get(Paths.Pod(Ns.Name, "left-main"))).Finalizers());
+        await Ns.Warning(job, "Released in phase Running: no exit handler runs");
+    }
+
+    [Fact]
+    public async Task F6_release_that_is_stopped_before_its_time_has_failed()
+    {
+        var process = Ns.Started(new OperatorProcess(
+            TestCluster.Kubeconfig(), "release", "--namespace", Ns.Name, "--quiet-for", "1h"));
+        await Eventually.True("it has begun", () => process.Log.Contains("namespaces", StringComparison.Ordinal));
+        Posix.Signal(process.Id, Posix.SigTerm);
+        await Eventually.True("it ends", () => process.ExitCode is not null, 30);
+        Assert.Equal(1, process.ExitCode);
+        Assert.EndsWith("omjob-operator: stopped before it was done\n", process.Log, StringComparison.Ordinal);
     }
 
     [Fact]

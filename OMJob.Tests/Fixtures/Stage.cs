@@ -49,11 +49,27 @@ sealed class Stage : ILogger
     public Store Store => store;
     public double Seconds => (time.GetUtcNow() - Moment.Now).TotalSeconds;
 
-    public void Start()
+    /// <summary>An operator, which takes the place of the one before.</summary>
+    Operator NewOperator()
     {
         Operator? me = null;
-        op = me = new Operator((request, stopped) =>
+        return op = me = new Operator((request, stopped) =>
             op == me ? Send(request, stopped) : new TaskCompletionSource<Reply>().Task, clocks, time, this, new Random(1));
+    }
+
+    /// <summary>Kills the operator, and runs `release`; returns its exit code, once there is one.</summary>
+    public Task<int> Release(double quiet)
+    {
+        watches.Clear();
+        Task<int>? code = null;
+        continuations.Enter(() => code = NewOperator().Release([""], TimeSpan.FromSeconds(quiet), CancellationToken.None));
+        Run(0);
+        return code!;
+    }
+
+    public void Start()
+    {
+        NewOperator();
         var settings = new Settings
         {
             Namespaces = [""],
@@ -62,7 +78,7 @@ sealed class Stage : ILogger
             RunDefaults = RunDefaults is null ? null
                 : new("defaults.yaml", () => RunDefaults ?? throw new FileNotFoundException("it is gone")),
         };
-        continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
+        continuations.Enter(() => _ = op!.Run(settings, CancellationToken.None));
         Run(0);
     }
 
