@@ -157,7 +157,7 @@ public class ChartTests(TestCluster cluster) : ClusterTest(cluster)
                 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: omjob-operator}
                 subjects: [{kind: ServiceAccount, name: omjob-operator, namespace: {{Ns.Name}}}]
                 """));
-        var token = await TestCluster.Token(Ns.Name, "omjob-operator");
+        var token = await TestCluster.Api.Token(Ns.Name, "omjob-operator");
         var variables = new Dictionary<string, string>
         {
             ["WATCH_NAMESPACES"] = $"{Ns.Name},{second.Name}",

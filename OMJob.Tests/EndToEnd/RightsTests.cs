@@ -17,7 +17,7 @@ public class RightsTests(TestCluster cluster) : ClusterTest(cluster)
         var account = Json.Object("""{"metadata": {"name": "limited"} }""");
         await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), account);
         await Allow(Ns);
-        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Token(Ns.Name, "limited"));
+        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Api.Token(Ns.Name, "limited"));
         var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name, "-n", second.Name));
         await second.Create(there);
         await Ns.Create(here);
@@ -37,7 +37,7 @@ public class RightsTests(TestCluster cluster) : ClusterTest(cluster)
     {
         await Ns.Api.Create(Paths.Core(Ns.Name, "serviceaccounts"), Json.Object("""{"metadata": {"name": "limited"} }"""));
         await Allow(Ns, "update");
-        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Token(Ns.Name, "limited"));
+        var kubeconfig = TestCluster.Kubeconfig(ofAnother: await TestCluster.Api.Token(Ns.Name, "limited"));
         var process = Ns.Started(new OperatorProcess(kubeconfig, "-n", Ns.Name));
         var jobs = new[] { new JobBuilder("one"), new JobBuilder("two", "exit 3") };
         foreach (var job in jobs) await Ns.Create(job);

@@ -7,6 +7,8 @@ using System.Net.Sockets;
 
 namespace OMJobs.Tests.EndToEnd;
 
+using OMJobs.Sandbox;
+
 /// <summary>Up: from the operator to the API server.</summary>
 enum Direction { Up, Down }
 

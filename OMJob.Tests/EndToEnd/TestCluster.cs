@@ -4,8 +4,6 @@
 
 using System.Diagnostics;
 using System.Globalization;
-using System.Text;
-using System.Text.Json.Nodes;
 using Xunit;
 using Xunit.v3;
 
@@ -30,6 +28,15 @@ public class TestCluster : IAsyncLifetime
 
     internal Kubelet Kubelet { get; private set; } = null!;
 
+    /// <summary>It is none of our making.</summary>
+    internal static bool IsReal => Given is not null;
+
+    /// <summary>With an administrator's rights.</summary>
+    internal string AdminKubeconfig => Given ?? sandbox!.Kubeconfig;
+
+    /// <summary>Deleted at the end.</summary>
+    internal string Folder => directory.FullName;
+
     /// <summary>That of the operator's service account.</summary>
     internal string OperatorToken { get; private set; } = "";
 
@@ -50,7 +57,8 @@ public class TestCluster : IAsyncLifetime
             Kubelet = new Kubelet(Api, node, $"kubelet={node}");
             await Kubelet.StartAsync();
         }
-        OperatorToken = await Install();
+        Kubelet.Programs["omjob-operator"] = OperatorProcess.Binary;
+        await Install();
     }
 
     /// <summary>It is Kubernetes 1.N.</summary>
@@ -63,28 +71,8 @@ public class TestCluster : IAsyncLifetime
     /// proxy.</summary>
     internal string Kubeconfig(string? server = null, string? ofAnother = null)
     {
-        var cluster = new JsonObject { ["server"] = server ?? Api.Server.ToString() };
-        if (server?.StartsWith("http:") != true)
-        {
-            cluster["certificate-authority-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Api.Authorities));
-            cluster["tls-server-name"] = Api.Server.Host;
-        }
-        var config = new JsonObject
-        {
-            ["apiVersion"] = "v1",
-            ["kind"] = "Config",
-            ["clusters"] = new JsonArray(new JsonObject { ["name"] = "c", ["cluster"] = cluster }),
-            ["users"] = new JsonArray(new JsonObject
-            {
-                ["name"] = "u",
-                ["user"] = new JsonObject { ["token"] = ofAnother ?? OperatorToken },
-            }),
-            ["contexts"] = new JsonArray(
-                new JsonObject { ["name"] = "x", ["context"] = new JsonObject { ["cluster"] = "c", ["user"] = "u" } }),
-            ["current-context"] = "x",
-        };
         var file = Path.Combine(directory.FullName, NewName());
-        File.WriteAllText(file, config.ToJsonString());
+        File.WriteAllText(file, Api.Kubeconfig(ofAnother ?? OperatorToken, server).ToJsonString());
         return file;
     }
 
@@ -118,28 +106,17 @@ public class TestCluster : IAsyncLifetime
         Assert.True(process.ExitCode == 0, $"{command}: exit code {process.ExitCode}");
     }
 
-    /// <summary>Installs all but the Deployment; the answer is a token of the service account.</summary>
-    async Task<string> Install()
+    /// <summary>Installs all but the Deployment, in a namespace that the kubelet serves.</summary>
+    internal async Task Install()
     {
         var deploy = Json.Yaml(Read("deploy.yaml"));
+        var home = deploy.Single(d => d.Text("kind") == "Namespace");
+        home.Child("metadata").Child("labels")["kubelet"] = Kubelet.Node;
         await Api.Apply(Json.Yaml(Read("crd.yaml")));
         await Api.Apply(deploy.Where(d => d.Text("kind") != "Deployment"));
         await Eventually.True("OMJobs are served", async () => await Api.Find(Paths.OMJobs("default")) is not null);
         var account = deploy.Single(d => d.Text("kind") == "ServiceAccount");
-        return await Token(account.Text("metadata", "namespace")!, account.Name());
-    }
-
-    /// <summary>A token of a service account.</summary>
-    internal async Task<string> Token(string ns, string account)
-    {
-        var path = $"{Paths.Core(ns, "serviceaccounts")}/{account}/token";
-        var request = new JsonObject
-        {
-            ["apiVersion"] = "authentication.k8s.io/v1",
-            ["kind"] = "TokenRequest",
-            ["spec"] = new JsonObject { ["expirationSeconds"] = 3600 },
-        };
-        return (await Api.Create(path, request)).Text("status", "token")!;
+        OperatorToken = await Api.Token(home.Name(), account.Name());
     }
 
     static string NewName() => $"e2e-{Guid.NewGuid().ToString("n")[..8]}";

@@ -8,6 +8,8 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
+using OMJobs.Sandbox;
+
 
 public sealed class EndpointsTests
 {
@@ -33,7 +35,7 @@ public sealed class EndpointsTests
             Serving = endpoints.Serve();
         }
 
-        public int Port { get; } = OMJobs.Tests.Port.Free();
+        public int Port { get; } = Sandbox.Port.Free();
         public Task Serving { get; }
         public void Dispose() => endpoints.Dispose();
     }

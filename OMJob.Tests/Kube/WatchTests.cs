@@ -7,6 +7,8 @@ using Xunit;
 
 namespace OMJobs.Tests;
 
+using OMJobs.Sandbox;
+
 
 public sealed partial class WatchTests
 {

@@ -74,10 +74,10 @@ static class BuiltIn
 
     public static void PrepareForCreate(ResourceType type, JsonObject o)
     {
-        if (type.HasStatus && (type.IsCustom || type.Plural is "resourcequotas" or "deployments" or "services"))
+        if (type.HasStatus && (type.IsCustom || type.IsWorkload || type.Plural is "resourcequotas" or "services"))
             o.Remove("status");
         if (type.IsCustom) type.Schema.SetDefaults(o);
-        else if (type.Plural is "resourcequotas" or "deployments") o["status"] = new JsonObject();
+        else if (type.IsWorkload || type.Plural == "resourcequotas") o["status"] = new JsonObject();
         if (!type.IsNamespace) return;
         o["status"] = new JsonObject { ["phase"] = "Active" };
         var finalizers = o["spec"].Strings("finalizers");

@@ -1,6 +1,7 @@
 // What the controller manager does, a step at a time: garbage collection by owner references in all three modes, the
-// end of namespaces, default service accounts, the status of quotas and of CustomResourceDefinitions. Each write notes
-// which objects have to be looked at; RunController looks at one. A simulation may put other things in between.
+// end of namespaces, default service accounts, the status of quotas and of CustomResourceDefinitions, and workloads.
+// Each write notes which objects have to be looked at; RunController looks at one. A simulation may put other things in
+// between.
 
 using System.Text.Json.Nodes;
 
@@ -65,7 +66,7 @@ sealed partial class Store
             }
         }
         else byUid.Remove(uid);
-        var relevant = type.IsNamespace || type.Plural is "resourcequotas" or ResourceType.CrdPlural
+        var relevant = type.IsNamespace || type.IsWorkload || type.Plural is "resourcequotas" or ResourceType.CrdPlural
             || change.Shown.At("metadata", "deletionTimestamp") is not null || Owners(change.Shown).Any();
         if (relevant && change.After is not null) Enqueue(type, key);
         // Owners wait for their dependents, and dependents are to follow their owners.
@@ -86,6 +87,8 @@ sealed partial class Store
         if (Find(type, key) is not { } o) return;
         if (type.IsNamespace) LookAtNamespace(key, o);
         else if (type.Plural == "resourcequotas") WriteQuotaStatus(key, o);
+        else if (type.Qualified == "deployments.apps") RunDeployment(key, o);
+        else if (type.Qualified == "jobs.batch") RunJob(key, o);
         else if (type.Plural == ResourceType.CrdPlural && IsDeleting(o)) CleanUp(type, key, o);
         if (Find(type, key) is { } still) Collect(type, key, still);
     }

@@ -1,5 +1,5 @@
-// The few objects that `kubectl create namespace|configmap|secret|serviceaccount|token` sends as Protobuf, read into
-// JSON. All else that kubectl sends is JSON.
+// The few objects that `kubectl create namespace|configmap|secret|serviceaccount|token` and Helm send as Protobuf, read
+// into JSON. All else that they send is JSON.
 
 using System.Text;
 using System.Text.Json.Nodes;
@@ -21,6 +21,8 @@ static class Protobuf
         TokenRequestSpec: 1 audiences *s, 4 expirationSeconds i
         ObjectMeta: 1 name s, 2 generateName s, 3 namespace s, 11 labels %s, 12 annotations %s, 14 finalizers *s
         Named: 1 name s
+        DeleteOptions: 1 gracePeriodSeconds i, 2 preconditions Preconditions, 4 propagationPolicy s, 5 dryRun *s
+        Preconditions: 1 uid s, 2 resourceVersion s
         """.Split('\n').Select(l => l.Split(": ")).ToDictionary(m => m[0], m => m[1].Split(", ")
             .Select(f => f.Split(' ')).ToDictionary(f => int.Parse(f[0], null), f => (f[1], f[2])));
 

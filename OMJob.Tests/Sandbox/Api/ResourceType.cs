@@ -38,6 +38,7 @@ sealed class ResourceType
 
     public bool IsCustom => Columns is not null;
     public bool IsPod => Plural == "pods" && Group == "";
+    public bool IsWorkload => Qualified is "deployments.apps" or "jobs.batch";
     public bool IsNamespace => Plural == "namespaces" && Group == "";
     public string Qualified => Group.Length == 0 ? Plural : $"{Plural}.{Group}";
     public string ApiVersion => Group.Length == 0 ? Version : $"{Group}/{Version}";
@@ -68,6 +69,7 @@ sealed class ResourceType
         v1 services Service core.v1 svc nsrcxa
         apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition - crd,crds sgv
         apps/v1 deployments Deployment apps.v1 deploy nsga
+        batch/v1 jobs Job batch.v1 - nsga
         coordination.k8s.io/v1 leases Lease coordination.v1 - ncv
         rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding rbac.v1 - c
         rbac.authorization.k8s.io/v1 clusterroles ClusterRole rbac.v1 - c

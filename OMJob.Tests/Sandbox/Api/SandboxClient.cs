@@ -72,6 +72,41 @@ sealed class SandboxClient : IDisposable
     /// <summary>The cluster's own authorities, as PEM; empty where the machine's are meant.</summary>
     public string Authorities => config.SslCaCerts?.ExportCertificatePems() ?? "";
 
+    /// <summary>A token of a service account, for an hour.</summary>
+    public async Task<string> Token(string ns, string account)
+    {
+        var path = $"{Paths.Core(ns, "serviceaccounts")}/{account}/token";
+        var request = new JsonObject
+        {
+            ["apiVersion"] = "authentication.k8s.io/v1",
+            ["kind"] = "TokenRequest",
+            ["spec"] = new JsonObject { ["expirationSeconds"] = 3600 },
+        };
+        return (await Create(path, request)).Text("status", "token")!;
+    }
+
+    /// <summary>A kubeconfig of who has that token, for this API server or for another address of it.</summary>
+    public JsonObject Kubeconfig(string token, string? server = null)
+    {
+        var cluster = new JsonObject { ["server"] = server ?? Server.ToString() };
+        if (server?.StartsWith("http:") != true)
+        {
+            cluster["certificate-authority-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Authorities));
+            cluster["tls-server-name"] = Server.Host;
+        }
+        return new()
+        {
+            ["apiVersion"] = "v1",
+            ["kind"] = "Config",
+            ["clusters"] = new JsonArray(new JsonObject { ["name"] = "c", ["cluster"] = cluster }),
+            ["users"] = new JsonArray(
+                new JsonObject { ["name"] = "u", ["user"] = new JsonObject { ["token"] = token } }),
+            ["contexts"] = new JsonArray(
+                new JsonObject { ["name"] = "x", ["context"] = new JsonObject { ["cluster"] = "c", ["user"] = "u" } }),
+            ["current-context"] = "x",
+        };
+    }
+
     /// <summary>A connection to this API server that trusts what this client trusts; it carries no token.</summary>
     public SocketsHttpHandler Handler()
     {

@@ -96,6 +96,7 @@ static class Tables
         "resourcequotas" => [Name, Age, new("Request", (o, _) => Used(o)), new("Limit", (_, _) => "")],
         "leases" => [Name, Text("Holder", "spec", "holderIdentity"), Age],
         "deployments" => Deployments,
+        "jobs" => Jobs,
         "rolebindings" or "clusterrolebindings" =>
             [Name, new("Role", (o, _) => $"{o.Text("roleRef", "kind")}/{o.Text("roleRef", "name")}"), Age],
         _ => [Name, new("Created At", (o, _) => o.Text("metadata", "creationTimestamp")) { Type = "date" }],
@@ -197,7 +198,7 @@ static class Tables
     static string Ended(JsonNode ended) => ended.Text("reason") is { Length: > 0 } reason ? reason
         : ended.Long("signal") is { } signal and not 0 ? $"Signal:{signal}" : $"ExitCode:{ended.Long("exitCode")}";
 
-    // ----- events, nodes, deployments, quotas
+    // ----- events, nodes, workloads, quotas
 
     static readonly Column[] Events =
     [
@@ -236,6 +237,15 @@ static class Tables
         new("Ready", (o, _) => $"{o.Long("status", "readyReplicas") ?? 0}/{o.Long("spec", "replicas") ?? 1}"),
         new("Up-to-date", (o, _) => o.Long("status", "updatedReplicas") ?? 0L),
         new("Available", (o, _) => o.Long("status", "availableReplicas") ?? 0L),
+        Age,
+    ];
+
+    static readonly Column[] Jobs =
+    [
+        Name,
+        new("Status", (o, _) => o.At("status").Items("conditions").Select(c => c.Text("type"))
+            .FirstOrDefault(t => t is "Complete" or "Failed") ?? "Running"),
+        new("Completions", (o, _) => $"{o.Long("status", "succeeded") ?? 0}/{o.Long("spec", "completions") ?? 1}"),
         Age,
     ];
 

@@ -107,9 +107,15 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
     readonly ConcurrentDictionary<string, bool> served = new(); // by the namespace's name
     // Kept when the pod goes: there is no other place that remembers what it said.
     readonly ConcurrentDictionary<string, StringBuilder> logs = new();
+    readonly DirectoryInfo files = Directory.CreateTempSubdirectory("omjob-kubelet-");
     Task running = Task.CompletedTask;
 
     public string Node => node;
+
+    /// <summary>Programs that stand for the entry points of images, by the last part of an image's name. Processes share
+    /// one file system, so they find the API server, as their pod's service account, by KUBECONFIG, and a ConfigMap that
+    /// is mounted where their arguments are made to point; they listen on free ports of loopback.</summary>
+    public Dictionary<string, string> Programs { get; } = [];
 
     /// <summary>What the pod's containers wrote to standard output and error, also after the pod has gone.</summary>
     public string Logs(string ns, string pod)
@@ -135,6 +141,9 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
             if (!follow || !going) return;
         }
     }
+
+    string? ProgramOf(JsonObject container) => container.At("command") is null
+        ? Programs.GetValueOrDefault(container.Text("image")!.Split('/')[^1].Split(':', '@')[0]) : null;
 
     StringBuilder Log(string ns, string pod) => logs.GetOrAdd($"{ns}/{pod}", _ => new());
 
@@ -232,6 +241,7 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
         foreach (var worker in workers.Values) worker.Tell(null);
         await Task.WhenAll(workers.Values.Select(w => w.Ended));
         await self.Remove();
+        files.Delete(true);
         stop.Dispose();
     }
 
@@ -365,7 +375,11 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
                 try
                 {
                     var script = container == containers[0] ? Annotation("script") : null;
-                    container.Start(script, await Variables(container), kubelet.Log(Namespace, pod.Name()));
+                    var (command, variables) = (container.Command, await Variables(container));
+                    if (kubelet.ProgramOf(container.Spec) is { } program)
+                        command = await Local([program, .. command], container.Spec, variables);
+                    container.Start(script is not null ? ["/bin/sh", "-c", script]
+                        : [.. command.Select(word => Expand(word, variables))], variables, kubelet.Log(Namespace, pod.Name()));
                 }
                 catch (KeyNotFoundException e)
                 {
@@ -450,6 +464,27 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
             return true;
         }
 
+        /// <summary>What a program gets that stands for an image; returns its command.</summary>
+        async Task<List<string>> Local(List<string> command, JsonObject spec, Dictionary<string, string> variables)
+        {
+            var home = kubelet.files.CreateSubdirectory(pod.Uid());
+            var token = await kubelet.api.Token(Namespace, pod.Text("spec", "serviceAccountName")!);
+            variables["KUBECONFIG"] = System.IO.Path.Combine(home.FullName, "kubeconfig");
+            await File.WriteAllTextAsync(variables["KUBECONFIG"], kubelet.api.Kubeconfig(token).ToJsonString());
+            (variables["HEALTH_CHECK_PORT"], variables["METRICS_PORT"]) = ($"{Port.Free()}", $"{Port.Free()}");
+            foreach (var mount in spec.Items("volumeMounts"))
+            {
+                var volume = pod.Items("spec", "volumes").Single(v => v.Text("name") == mount.Text("name"));
+                if (volume.Text("configMap", "name") is not { } name) continue;
+                var folder = home.CreateSubdirectory(mount.Text("name")!);
+                var map = await kubelet.api.Get($"{Paths.Core(Namespace, "configmaps")}/{name}");
+                foreach (var (file, text) in map["data"] as JsonObject ?? [])
+                    await File.WriteAllTextAsync(System.IO.Path.Combine(folder.FullName, file), text.Text());
+                command = [.. command.Select(word => word.Replace(mount.Text("mountPath")!, folder.FullName))];
+            }
+            return command;
+        }
+
         /// <summary>The container's variables; one that cannot be had is a KeyNotFoundException.</summary>
         async Task<Dictionary<string, string>> Variables(Container container)
         {
@@ -510,11 +545,10 @@ sealed class Kubelet(SandboxClient api, string node, string? namespaceSelector =
             ["waiting"] = new JsonObject { ["reason"] = why.Reason, ["message"] = why.Message },
         };
 
-        public void Start(string? script, Dictionary<string, string> environment, StringBuilder log)
+        public List<string> Command => [.. spec.Strings("command"), .. spec.Strings("args")];
+
+        public void Start(List<string> command, Dictionary<string, string> environment, StringBuilder log)
         {
-            var words = (spec.At("command") as JsonArray ?? []).Concat(spec.At("args") as JsonArray ?? []);
-            List<string> command = script is not null ? ["/bin/sh", "-c", script]
-                : [.. words.Select(word => Expand(word!.ToString(), environment))];
             if (command.Count == 0 || !Executable(command[0]))
             {
                 Terminate(128, "StartError", $"\"{command.FirstOrDefault()}\": executable file not found in $PATH");

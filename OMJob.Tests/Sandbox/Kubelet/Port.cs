@@ -1,9 +1,9 @@
-// Ports for tests that listen.
+// Ports for programs that listen.
 
 using System.Net;
 using System.Net.Sockets;
 
-namespace OMJobs.Tests;
+namespace OMJobs.Sandbox;
 
 /// <summary>Ports that nobody has: below those that the system gives to outgoing connections.</summary>
 static class Port
