@@ -1,0 +1,93 @@
+{{/* Name of all objects: the release's, with what it is where that does not say it. */}}
+{{- define "omjob.name" -}}
+{{- $name := .Release.Name }}
+{{- if not (contains "omjob-operator" $name) }}{{ $name = printf "%s-omjob-operator" $name }}{{ end }}
+{{- $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* By these the operator's pods are found; they never change. */}}
+{{- define "omjob.selector" -}}
+app.kubernetes.io/name: omjob-operator
+app.kubernetes.io/component: omjob-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "omjob.labels" -}}
+{{ include "omjob.selector" . }}
+app.kubernetes.io/part-of: openmetadata
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "omjob.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Passes Pod Security "restricted". */}}
+{{- define "omjob.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+
+{{- define "omjob.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* Rules and their binding: in each watched namespace, or in all. Call with context, all, name, annotations, rules. */}}
+{{- define "omjob.rights" -}}
+{{- $all := .all }}
+{{- $role := ternary "ClusterRole" "Role" $all }}
+{{- $context := .context }}{{ $name := .name }}{{ $annotations := .annotations }}{{ $rules := .rules }}
+{{- range $ns := ternary (list "") $context.Values.watchNamespaces $all }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $role }}
+metadata:
+  name: {{ $name }}
+  {{- with $ns }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "omjob.labels" $context | nindent 4 }}
+  {{- with $annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+rules:
+  {{- $rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $role }}Binding
+metadata:
+  name: {{ $name }}
+  {{- with $ns }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "omjob.labels" $context | nindent 4 }}
+  {{- with $annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $role }}
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $name }}
+    namespace: {{ $context.Release.Namespace }}
+{{- end }}
+{{- end }}
