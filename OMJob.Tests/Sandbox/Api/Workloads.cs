@@ -32,11 +32,11 @@ sealed partial class Store
         var (ready, enough) = (left.Count(IsReady), left.Count(IsReady) >= wanted);
         WriteStatus(type, key, deployment, Counts(("replicas", left.Count), ("updatedReplicas", left.Count(IsCurrent)),
             ("readyReplicas", ready), ("availableReplicas", ready), ("unavailableReplicas", wanted - ready)), new()
-        {
-            ["observedGeneration"] = deployment.Long("metadata", "generation"),
-            ["conditions"] = new JsonArray(Said(deployment, "Available", enough,
+            {
+                ["observedGeneration"] = deployment.Long("metadata", "generation"),
+                ["conditions"] = new JsonArray(Said(deployment, "Available", enough,
                 enough ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable")),
-        });
+            });
     }
 
     void RunJob(string key, JsonObject job)
