@@ -49,6 +49,7 @@ public class InstallTests(TestCluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task F6_uninstalled_while_ten_runs_go_on_it_hangs_nowhere_and_whoever_comes_next_ends_them()
     {
+        Tier.Full("helm uninstall takes half a minute");
         await Nothing();
         try
         {
