@@ -89,6 +89,7 @@ sealed partial class World
                 operators[Random.Next(operators.Count)].FrozenUntil = Ticks + In(action.Length);
                 break;
             case Deed.SecondOperator when operators.Count < 3: StartOperator(); break;
+            case Deed.Uninstall when !uninstalled: Uninstall(action.Length); break;
         }
     }
 

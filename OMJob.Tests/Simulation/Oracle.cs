@@ -227,7 +227,7 @@ sealed class Oracle(World world)
         };
         if (main)
         {
-            if (!stray && ++job.Mains > 1)
+            if (!stray && ++job.Mains > 1 && !world.WayOut(job.Last))
                 world.Violate($"OMJob {job.Name} has a second main pod");
             if (job is { Phase: not "Pending", Restored: false } && !stray)
                 world.Violate($"A main pod was created in phase {job.Phase}");
@@ -330,6 +330,10 @@ sealed class Oracle(World world)
             .Select(j => $"OMJob {j.Name} is still there: {j.Last["status"]?.ToJsonString()}")
             .Concat(pods.Values.Where(p => !p.Gone && (Held(p.Last) || HasOwner(p.Last)) && !IsHidden(p)).Select(
                 p => $"Pod {p.Name} is still there, held by [{string.Join(" ", p.Last.Finalizers())}]"));
+
+    /// <summary>What has a finalizer of ours.</summary>
+    public IEnumerable<string> Held() => jobs.Values.Where(j => !j.Gone && Held(j.Last)).Select(j => $"OMJob {j.Name}")
+        .Concat(pods.Values.Where(p => !p.Gone && Held(p.Last)).Select(p => $"Pod {p.Name}"));
 
     /// <summary>Nothing has been wrong in that namespace for long: its OMJobs from before then have ended.</summary>
     public void CheckEnded(string ns, DateTimeOffset before)

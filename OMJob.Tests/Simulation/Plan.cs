@@ -14,6 +14,7 @@ enum Deed
     Quota, Webhook, Down, JumpForward, JumpBack, KillOperator, FreezeOperator, SecondOperator,
     // From here on only where a kind of Trouble asks for it.
     SpoilPods, ForeignExits, Recreate, Overload, LabelPolicy, Drain, StallJobs, JumpHour, Restore, ChangeDefaults,
+    Uninstall,
 }
 
 /// <summary>What a whole history has or has not, whatever else is done in it.</summary>
@@ -43,6 +44,8 @@ enum Trouble
     Restore,
     /// <summary>There are run defaults, and they change: with some no exit pod can be, or starts.</summary>
     RunDefaults,
+    /// <summary>The operator is uninstalled while runs go on, and later installed again.</summary>
+    Uninstall,
     /// <summary>No trouble: somebody counts how often requests are repeated.</summary>
     Pace,
 }
@@ -212,6 +215,7 @@ sealed record Plan
             .. Some(Trouble.Restore, Deed.Restore, 60, 3, 30),
             .. Some(Trouble.Drain, Deed.Drain, 10, 0, 10),
             .. Some(Trouble.RunDefaults, Deed.ChangeDefaults, 30, 0, 0),
+            .. Some(Trouble.Uninstall, Deed.Uninstall, 45, 0, 60),
         ];
     }
 

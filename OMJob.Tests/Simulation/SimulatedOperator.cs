@@ -142,11 +142,17 @@ sealed class SimulatedOperator : ILogger
     readonly World world;
     readonly Operator op;
 
-    public SimulatedOperator(World world, string name, Deadlines clocks, TimeSpan skew)
+    // quiet: it is `release` that runs, with that --quiet-for (seconds); null: the operator.
+    public SimulatedOperator(World world, string name, Deadlines clocks, TimeSpan skew, double? quiet = null)
     {
-        (this.world, Name) = (world, name);
+        (this.world, Name, Releases) = (world, name, quiet is not null);
         Time = new(world, Continuations, skew);
         op = new(Send, clocks, Time, this, new Random(world.Random.Next()));
+        if (quiet is { } seconds)
+        {
+            Continuations.Enter(() => _ = Release(TimeSpan.FromSeconds(seconds)));
+            return;
+        }
         var good = world.GoodDefaults; // with another file it would not start
         string Read() => Interlocked.Exchange(ref good, null!) ?? world.Defaults!;
         var settings = new Settings
@@ -159,7 +165,10 @@ sealed class SimulatedOperator : ILogger
         Continuations.Enter(() => _ = op.Run(settings, CancellationToken.None));
     }
 
+    async Task Release(TimeSpan quiet) => world.Released(this, await op.Release(world.Namespaces, quiet, default));
+
     public string Name { get; }
+    public bool Releases { get; }
     public Continuations Continuations { get; } = new();
     public ProcessTime Time { get; }
     public List<InFlight> Requests { get; } = [];
@@ -228,7 +237,7 @@ sealed class SimulatedOperator : ILogger
 
     public void Log<T>(LogLevel level, EventId id, T state, Exception? e, Func<T, Exception?, string> format)
     {
-        if (level >= LogLevel.Error) world.Violate($"{Name} logs an error: {format(state, e)}");
+        if (level >= LogLevel.Error && !Releases) world.Violate($"{Name} logs an error: {format(state, e)}");
         world.Note($"{Name}: {format(state, e)}");
     }
 

@@ -107,8 +107,9 @@ sealed partial class World
         Violation ??= what;
     }
 
-    /// <summary>The promise does not hold here: the namespace is being deleted.</summary>
-    public bool WayOut(JsonObject job) => NamespacesGone.Contains(job.Text("metadata", "namespace")!);
+    /// <summary>The promise does not hold here: the namespace is being deleted, or its finalizers were released.</summary>
+    public bool WayOut(JsonObject job) =>
+        NamespacesGone.Contains(job.Text("metadata", "namespace")!) || released.Contains(job.Uid());
 
     public Life LifeOf(JsonObject pod) => plan.LifeOf(pod.Name()) is var life
         && pod.Text("metadata", "labels", WithDefaults) == Hanging ? life with { LifeEnd = LifeEnd.NeverPulled } : life;
@@ -153,7 +154,7 @@ sealed partial class World
         planned.Clear();
         EndWindows();
         foreach (var op in operators) op.FrozenUntil = 0;
-        if (operators.Count == 0) StartOperator();
+        if (operators.Count == 0 && !uninstalled) StartOperator();
         if (plan.ForbiddenFrom is not null)
             After(900, () =>
             {
@@ -300,6 +301,7 @@ sealed partial class World
         Store.Skip(Lines - 1);
         if (Tracing) Note($"      {Show(change)}");
         Nodes.See(change);
+        if (uninstalled && change.Type.Plural == "omjobs") released.Add(change.Shown.Uid());
         Oracle.See(change);
         schedules.See(change);
         if (change.Type.Plural == "omjobs" && change.Shown.Text("status", "phase") == "ExitHandlerRunning"
@@ -351,19 +353,59 @@ sealed partial class World
 
     void StartOperator()
     {
+        if (uninstalled) return;
+        StartProcess($"operator-{++started}");
+    }
+
+    void StartProcess(string name, double? quiet = null)
+    {
         var skew = plan.Ordered ? TimeSpan.Zero : TimeSpan.FromSeconds(Random.Next(-600, 600));
-        var name = $"operator-{++started}";
         Note($"{name} starts, its clock {skew.TotalSeconds:+0;-0} s");
-        operators.Add(new SimulatedOperator(this, name, Clocks, skew));
+        operators.Add(new SimulatedOperator(this, name, Clocks, skew, quiet));
     }
 
     public void Kill(SimulatedOperator op, double? downFor)
     {
+        if (!operators.Remove(op)) return;
         Note($"{op.Name} is killed");
-        operators.Remove(op);
+        if (op.Releases) After(downFor ?? 0, () => StartProcess(op.Name, Quiet)); // its Job tries again
         foreach (var request in op.Requests)
             if (request is { Reply: null, Watcher: null, IsWatch: false } && Random.Next(2) == 0) strays.Add(request);
         if (downFor == 0) StartOperator();
         else if (downFor is { } seconds) After(seconds, StartOperator);
+    }
+
+    // ----- uninstallation (F6): as the chart does it
+
+    const double Quiet = 30;
+    readonly HashSet<string> released = []; // the UIDs of OMJobs that may have lost their finalizers
+    bool uninstalled;
+    double installAfter;
+
+    /// <summary>The rights go with the first deletions, which the API server notices within 10 s.</summary>
+    void Uninstall(double after)
+    {
+        (uninstalled, installAfter) = (true, after);
+        foreach (var job in Oracle.Jobs.Where(j => !j.Gone)) released.Add(job.Uid);
+        foreach (var op in operators.ToArray()) After(Random.NextDouble() * 10, () => Kill(op, null));
+        After(10, strays.Clear);
+        StartProcess("release", Quiet);
+    }
+
+    /// <summary>Nothing of ours is held; after a while there is an operator again.</summary>
+    public void Released(SimulatedOperator by, int code)
+    {
+        operators.Remove(by);
+        if (code != 0)
+        {
+            After(10, () => StartProcess(by.Name, Quiet));
+            return;
+        }
+        foreach (var held in Oracle.Held()) Violate($"{held} is held after the release");
+        After(installAfter, () =>
+        {
+            uninstalled = false;
+            StartOperator();
+        });
     }
 }
