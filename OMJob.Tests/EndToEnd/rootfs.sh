@@ -5,6 +5,7 @@
 set -eu
 root=$1 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC2016 # apt's, not the shell's
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
   | head -n 1)
 [ -n "$mirror" ] || { echo "apt knows no Debian mirror" >&2; exit 1; }
@@ -12,11 +13,13 @@ echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror tri
 mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/debs"
 : > "$work/status"
 cd "$work/debs"
-for step in update "download base-files ca-certificates libc6 libssl3t64 libzstd1 netbase tzdata zlib1g"; do
+get() {
   apt-get -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
     -o Dir::State="$work/state" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache" \
-    -o Acquire::Languages=none -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any $step
-done
+    -o Acquire::Languages=none -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any "$@"
+}
+get update
+get download base-files ca-certificates libc6 libssl3t64 libzstd1 netbase tzdata zlib1g
 for package in *.deb; do dpkg-deb -x "$package" "$root"; done # base-files, which links /lib to /usr/lib, comes first
 cat "$root"/usr/share/ca-certificates/mozilla/*.crt > "$root/etc/ssl/certs/ca-certificates.crt"
 mkdir -p "$root/home/nonroot" "$root/proc" "$root/dev" "$root/var/run/secrets/kubernetes.io/serviceaccount"
