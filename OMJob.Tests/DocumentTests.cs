@@ -1,6 +1,7 @@
-// The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, and
-// the README's flags are the program's.
+// The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, the
+// README's flags are the program's, and what a release needs: one version everywhere, and actions that nobody can change.
 
+using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Xunit;
 
@@ -194,5 +195,69 @@ public sealed partial class DocumentTests
                 Assert.Contains($"default: {fallback}]", option.Description, StringComparison.Ordinal);
             else Assert.DoesNotMatch(@"default: (\d|info|text)", option.Description);
         }
+    }
+
+    static string Version => Regex.Match(Read("OMJob.csproj"), "<Version>(.+)</Version>").Groups[1].Value;
+
+    /// <summary>What .ci/check-version says of the repository at this path.</summary>
+    static async Task<(int ExitCode, string Said)> CheckVersion(string root)
+    {
+        var start = new ProcessStartInfo(Path.Combine(root, ".ci/check-version"), [$"v{Version}"])
+        {
+            RedirectStandardOutput = true,
+        };
+        using var process = Process.Start(start)!;
+        var said = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, said);
+    }
+
+    [Fact]
+    public async Task The_version_is_the_same_wherever_one_stands() =>
+        Assert.Equal((0, ""), await CheckVersion(Root));
+
+    [Theory]
+    [InlineData("OMJob.csproj", "<Version>")]
+    [InlineData("deploy.yaml", "omjob-operator:")]
+    [InlineData("chart/Chart.yaml", "^version: ")]
+    [InlineData("chart/Chart.yaml", "^appVersion: \"?")]
+    [InlineData("README.md", "omjob-operator:|tag: |--version ")]
+    [InlineData("docs/operations.md", "version=")]
+    [InlineData("Dockerfile.distroless", "omjob-operator:")]
+    [InlineData("CHANGELOG.md", @"^## \[")]
+    public async Task A_version_that_differs_in_one_place_is_noticed(string file, string before)
+    {
+        var copy = Directory.CreateTempSubdirectory("omjob-version-");
+        try
+        {
+            foreach (var name in (string[])[".ci/check-version", "OMJob.csproj", "deploy.yaml", "chart/Chart.yaml",
+                "README.md", "docs/operations.md", "Dockerfile.distroless", "CHANGELOG.md"])
+            {
+                var to = Path.Combine(copy.FullName, name);
+                Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+                File.Copy(Repository.File(name), to);
+            }
+            var changed = new Regex($"({before}){Regex.Escape(Version)}", RegexOptions.Multiline)
+                .Replace(Read(file), "${1}9.9.9", count: 1);
+            await File.WriteAllTextAsync(Path.Combine(copy.FullName, file), changed,
+                TestContext.Current.CancellationToken);
+            var (exitCode, said) = await CheckVersion(copy.FullName);
+            Assert.Equal(1, exitCode);
+            Assert.Matches($@"^{Regex.Escape(file)}.*\b9\.9\.9\b.*\n$", said);
+        }
+        finally
+        {
+            copy.Delete(recursive: true);
+        }
+    }
+
+    [Fact]
+    public void Every_action_that_a_workflow_uses_is_pinned_by_its_commit()
+    {
+        var uses = Files(".github/workflows", "*.yml").SelectMany(file => File.ReadLines(Repository.File(file)))
+            .Where(line => Regex.IsMatch(line, @"\buses:")).ToArray();
+        Assert.NotEmpty(uses);
+        Assert.All(uses, line =>
+            Assert.Matches(@"^ *(- )?uses: (\./\.github/workflows/|[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$)", line));
     }
 }
