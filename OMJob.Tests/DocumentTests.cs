@@ -1,5 +1,5 @@
-// The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, the
-// README's flags are the program's, and what a release needs: one version everywhere, and actions that nobody can change.
+// The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, and
+// the README's flags are the program's. What releases rely on: one version everywhere, actions that nobody can change.
 
 using System.Diagnostics;
 using System.Text.RegularExpressions;
