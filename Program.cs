@@ -1,6 +1,7 @@
 // Command line and settings.
 
 using System.CommandLine;
+using System.CommandLine.Invocation;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
@@ -31,9 +32,9 @@ static class Program
     static readonly Setting<int>
         Workers = new("--workers", "N", "RECONCILIATION_THREADS", "5", "keys reconciled at the same time",
             Count(1, 1000), "a number of workers (1 to 1000)"),
-        HealthPort = new("--health-port", "PORT", "HEALTH_CHECK_PORT", "8080", "/health, /ready, /metrics; 0: off",
-            Count(0, 65535), "a port (0 to 65535)"),
-        MetricsPort = new("--metrics-port", "PORT", "METRICS_PORT", "8081", "/metrics; 0: off",
+        HealthPort = new("--health-port", "PORT", "HEALTH_CHECK_PORT", "8080",
+            "first port of /health, /ready and /metrics; 0: off", Count(0, 65535), "a port (0 to 65535)"),
+        MetricsPort = new("--metrics-port", "PORT", "METRICS_PORT", "8081", "second port of the same; 0: off",
             Count(0, 65535), "a port (0 to 65535)"),
         ExitRetries = new("--exit-handler-retries", "N", "EXIT_HANDLER_RETRIES", "3",
             "attempts after the first, with a backoff of 10s, doubling",
@@ -48,6 +49,15 @@ static class Program
         Quiet = Duration("--quiet-for", null, "0",
             "go on until no object has had one for so long, since an operator that is ending puts them back");
 
+    /// <summary>As the help shows them; of `release` it shows the first and the last group.</summary>
+    static readonly FlagGroup[] Groups =
+    [
+        new("Cluster, and what is watched there", [KubeconfigPath, Context, Namespaces]),
+        new("Runs", [StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag, RunDefaultsFile]),
+        new("Work and endpoints", [Workers.Flag, HealthPort.Flag, MetricsPort.Flag]),
+        new("Logs", [Level.Flag, JsonLogs.Flag]),
+    ];
+
     static Setting<TimeSpan> Duration(string flag, string? variable, string standard, string help) =>
         new(flag, "DURATION", variable, standard, help, ParseDuration, "a duration such as 90s, 10m or 1h");
 
@@ -61,20 +71,20 @@ static class Program
 
     internal static ParseResult Parse(params string[] args)
     {
-        const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler pod.\n"
-            + "A flag beats its environment variable (in brackets); durations read like 90s, 10m, 1h30m.";
-        Command release = new("release", "Drop this operator's finalizers from all objects, before uninstalling it.")
+        const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler.\n"
+            + "A flag beats its variable, in brackets; durations read like 90s, 10m, 1h30m.";
+        Command release = new("release", "Drops this operator's finalizers from all objects, before it is uninstalled.\n"
+            + "The operator's other flags are taken, too, and have no effect.")
         {
             Quiet.Flag,
         };
         release.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Release(
             settings.Namespaces, Quiet.Read(parsed, Environment.GetEnvironmentVariable), stop)));
-        var root = new RootCommand(what)
-        {
-            KubeconfigPath, Context, Namespaces, Level.Flag, JsonLogs.Flag, Workers.Flag, HealthPort.Flag,
-            MetricsPort.Flag, StartDeadline.Flag, ExitDeadline.Flag, ExitRetries.Flag, LostPodSlack.Flag,
-            RunDefaultsFile, release,
-        };
+        var root = new RootCommand(what) { release };
+        FlagGroup ofProgram = new("Other", [.. root.Options]), ofRelease = new("Of its own", release.Options);
+        foreach (var group in Groups)
+            foreach (var flag in group.Flags) root.Options.Add(flag);
+        ofProgram.Flags[0].Action = new Help([.. Groups, ofProgram], [ofRelease, Groups[0], Groups[^1]]);
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
         return root.Parse(args);
     }
@@ -224,6 +234,64 @@ sealed class Setting<T>(string flag, string value, string? variable, string stan
 
     T Parse(string culprit, string text) =>
         parse(text.Trim()) ?? throw new UsageException(culprit, text, wanted);
+}
+
+/// <summary>Flags under one heading of the help.</summary>
+sealed class FlagGroup(string heading, IList<Option> flags)
+{
+    public string Heading => heading;
+    public IList<Option> Flags => flags;
+}
+
+/// <summary>Help with the flags in groups, which the library's own does not know, and examples.</summary>
+sealed class Help(FlagGroup[] ofProgram, FlagGroup[] ofRelease) : SynchronousCommandLineAction
+{
+    public override bool ClearsParseErrors => true;
+
+    public override int Invoke(ParseResult parsed)
+    {
+        var (command, to) = (parsed.CommandResult.Command, parsed.InvocationConfiguration.Output);
+        to.WriteLine(command.Description);
+        to.WriteLine(command is RootCommand ? """
+
+            Usage:
+              omjob-operator [FLAGS]
+              omjob-operator release [FLAGS]
+                  drops its finalizers from all objects, before it is uninstalled
+            """ : """
+
+            Usage:
+              omjob-operator release [FLAGS]
+            """);
+        foreach (var group in command is RootCommand ? ofProgram : ofRelease)
+        {
+            if (group.Flags.Count > 0) to.WriteLine($"\n{group.Heading}:");
+            foreach (var flag in group.Flags)
+            {
+                to.Write("  ");
+                foreach (var alias in flag.Aliases)
+                    if (alias[0] == '-') to.Write(alias + ", ");
+                var words = flag.Description!;
+                var more = words.IndexOf('[', StringComparison.Ordinal); // its variable, its default
+                to.WriteLine($"{flag.Name} {flag.HelpName}  {(more < 0 ? "" : words[more..])}".TrimEnd());
+                to.WriteLine("      " + (more < 0 ? words : words[..more]).TrimEnd());
+            }
+        }
+        to.WriteLine(command is RootCommand ? """
+
+            Examples:
+              omjob-operator                                              in a cluster
+              omjob-operator --kubeconfig ~/.kube/config -n openmetadata
+              omjob-operator -n team-a -n team-b --log-format json
+              omjob-operator release --kubeconfig ~/.kube/config          see release --help
+            """ : """
+
+            Examples:
+              omjob-operator release --kubeconfig ~/.kube/config
+              omjob-operator release --kubeconfig ~/.kube/config -n openmetadata
+            """);
+        return 0;
+    }
 }
 
 /// <summary>Something on the command line or in a variable that whoever starts us must change.</summary>

@@ -1,5 +1,7 @@
 // The command line and the environment: flag beats variable beats default; a bad value is named.
 
+using System.CommandLine;
+using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging;
 using Xunit;
 
@@ -190,4 +192,47 @@ public sealed class SettingsTests
     [InlineData("--namespace one two")]
     public void What_is_no_flag_is_an_error_in_one_line(string flags) =>
         Assert.DoesNotContain('\n', Assert.Single(Program.Parse(flags.Split(' ')).Errors.Take(1)).Message);
+
+    /// <summary>The lines of a help by the headings above them.</summary>
+    static ILookup<string, string> HelpOf(params string[] command)
+    {
+        var output = new StringWriter();
+        Assert.Equal(0, Program.Parse([.. command, "--help"]).Invoke(new() { Output = output }));
+        var heading = "";
+        return output.ToString().ReplaceLineEndings("\n").Split('\n')
+            .Select(line => (Heading: heading = line.Length > 0 && line[^1] == ':' ? line[..^1] : heading, Line: line))
+            .ToLookup(line => line.Heading, line => line.Line);
+    }
+
+    [Theory]
+    [InlineData]
+    [InlineData("release")]
+    public void The_help_fits_a_terminal_and_its_examples_are_right(params string[] command)
+    {
+        var help = HelpOf(command);
+        Assert.All(help.SelectMany(lines => lines), line => Assert.InRange(line.Length, 0, 80));
+        var examples = help["Examples"].Where(line => line.StartsWith("  omjob-operator", StringComparison.Ordinal))
+            .Select(line => Program.Parse(line.Trim().Split("   ")[0].Split(' ')[1..])).ToArray();
+        Assert.InRange(examples.Length, 2, 4);
+        Assert.All(examples, example =>
+        {
+            Assert.Empty(example.Errors);
+            Program.ReadSettings(example, _ => null);
+        });
+    }
+
+    [Fact]
+    public void The_help_has_each_flag_under_one_heading_and_that_of_release_what_matters_there()
+    {
+        var (root, help, ofRelease) = (Program.Parse().RootCommandResult.Command, HelpOf(), HelpOf("release"));
+        foreach (var option in root.Options) Assert.Single(Shown(help), IsOf(option));
+        Assert.Contains("  omjob-operator release [FLAGS]", help["Usage"]);
+        foreach (var option in root.Subcommands.Single().Options) Assert.Single(Shown(ofRelease), IsOf(option));
+        foreach (var name in (string[])["--kubeconfig", "--context", "--namespace", "--log-level"])
+            Assert.Single(Shown(ofRelease), IsOf(root.Options.Single(option => option.Name == name)));
+
+        static IEnumerable<string> Shown(ILookup<string, string> help) =>
+            help.Where(lines => lines.Key is not ("" or "Usage" or "Examples")).SelectMany(lines => lines);
+        static Predicate<string> IsOf(Option option) => line => Regex.IsMatch(line, $"^  (-\\S+, )*{option.Name}( |$)");
+    }
 }
