@@ -3,6 +3,7 @@
 
 using System.Net;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Xunit;
 
 namespace OMJobs.Tests.EndToEnd;
@@ -17,9 +18,8 @@ public class CrdTests(TestCluster cluster) : ClusterTest(cluster)
         public string? Type => Schema.Text("type");
     }
 
-    static JsonObject Root(string kind) => (JsonObject)Json.Yaml(TestCluster.Read("crd.yaml"))
-        .Single(crd => crd.Text("spec", "names", "kind") == kind)
-        .Items("spec", "versions").Single().At("schema", "openAPIV3Schema")!;
+    static JsonObject Version(string kind) => Json.Yaml(TestCluster.Read("crd.yaml"))
+        .Single(crd => crd.Text("spec", "names", "kind") == kind).Items("spec", "versions").Single();
 
     /// <summary>All fields under one, itself included, those of items and of values of maps too.</summary>
     static IEnumerable<Field> Under(Field field)
@@ -37,7 +37,7 @@ public class CrdTests(TestCluster cluster) : ClusterTest(cluster)
     }
 
     static IEnumerable<Field> Fields(string kind, string part) =>
-        Under(new(part, (JsonObject)Root(kind).At("properties", part)!, value => value!));
+        Under(new(part, (JsonObject)Version(kind).At("schema", "openAPIV3Schema", "properties", part)!, value => value!));
 
     [Theory, InlineData("OMJob"), InlineData("CronOMJob")]
     public void Every_field_has_a_description_and_a_type(string kind)
@@ -49,6 +49,28 @@ public class CrdTests(TestCluster cluster) : ClusterTest(cluster)
             if (field.Path[^1] is not ']' and not '*')
                 Assert.False(string.IsNullOrWhiteSpace(field.Schema.Text("description")), field.Path);
         }
+    }
+
+    [Theory, InlineData("OMJob"), InlineData("CronOMJob")]
+    public void Every_column_shows_a_field_that_is_there(string kind)
+    {
+        var fields = Fields(kind, "spec").Concat(Fields(kind, "status")).Select(field => $".{field.Path}")
+            .Append(".metadata.creationTimestamp").ToHashSet();
+        foreach (var column in Version(kind).Items("additionalPrinterColumns"))
+            Assert.Contains(Regex.Replace(column.Text("jsonPath")!, @"\[\?.*?\)\]", "[]"), fields);
+    }
+
+    [Fact]
+    public async Task Wide_columns_of_a_schedule_tell_its_last_run_and_what_happened_last()
+    {
+        var cron = await Ns.Api.Create(
+            Paths.CronOMJobs(Ns.Name), Json.Yaml(TestCluster.Read("examples/cronomjob.yaml")).Single());
+        await Ns.Api.Patch($"{Paths.CronOMJob(Ns.Name, cron.Name())}/status", Json.Object(
+            """{"status": {"lastOMJobName": "om-cronomjob-hello-1795527300", "message": "Created OMJob"} }"""));
+        var row = Assert.Single(await Ns.Api.Table(Paths.CronOMJobs(Ns.Name)));
+        Assert.Equal(["Name", "Schedule", "Suspended", "Last Schedule", "Age", "Last OMJob", "Message"], row.Keys);
+        Assert.Equal(("om-cronomjob-hello-1795527300", "Created OMJob"),
+            ((string?)row["Last OMJob"], (string?)row["Message"]));
     }
 
     [Theory, InlineData("OMJob", "omjob.yaml"), InlineData("CronOMJob", "cronomjob.yaml")]

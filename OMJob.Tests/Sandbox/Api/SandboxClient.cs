@@ -134,6 +134,15 @@ sealed class SandboxClient : IDisposable
 
     public Task<JsonObject> Get(string path) => Send(HttpMethod.Get, path, null);
 
+    /// <summary>The rows that `kubectl get -o wide` shows, each cell by its column.</summary>
+    public async Task<Dictionary<string, JsonNode?>[]> Table(string path)
+    {
+        const string accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        var table = JsonNode.Parse(await SendText(HttpMethod.Get, path, null, default, accept))!;
+        var columns = table.Items("columnDefinitions").Select(column => column.Text("name")!);
+        return [.. table.Items("rows").Select(row => columns.Zip((JsonArray)row["cells"]!).ToDictionary())];
+    }
+
     /// <summary>The object, or null where the API server answers 404.</summary>
     public async Task<JsonObject?> Find(string path)
     {
@@ -297,11 +306,13 @@ sealed class SandboxClient : IDisposable
     async Task<JsonObject> Send(HttpMethod method, string path, JsonNode? body, CancellationToken stop = default) =>
         JsonNode.Parse(await SendText(method, path, body, stop))!.AsObject();
 
-    async Task<string> SendText(HttpMethod method, string path, JsonNode? body, CancellationToken stop)
+    async Task<string> SendText(
+        HttpMethod method, string path, JsonNode? body, CancellationToken stop, string? accept = null)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
         deadline.CancelAfter(TimeSpan.FromSeconds(30));
         using var request = new HttpRequestMessage(method, path);
+        if (accept is not null) request.Headers.Accept.ParseAdd(accept);
         if (body is not null)
         {
             request.Content = new StringContent(body.ToJsonString());
@@ -314,7 +325,7 @@ sealed class SandboxClient : IDisposable
         if (answer is { StatusCode: HttpStatusCode.TooManyRequests, Headers.RetryAfter.Delta: { TotalSeconds: 1 } soon })
         {
             await Task.Delay(soon, deadline.Token);
-            return await SendText(method, path, body, stop);
+            return await SendText(method, path, body, stop, accept);
         }
         var text = await answer.Content.ReadAsStringAsync(deadline.Token);
         return answer.IsSuccessStatusCode ? text : throw new ApiException(answer.StatusCode, text);
