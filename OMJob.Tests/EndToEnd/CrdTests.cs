@@ -46,10 +46,27 @@ public class CrdTests(TestCluster cluster) : ClusterTest(cluster)
         {
             Assert.True(field.Type is not null || field.Schema["x-kubernetes-int-or-string"] is not null, field.Path);
             // Items and values are what their list or map says.
-            if (field.Path[^1] is not ']' and not '*')
-                Assert.False(string.IsNullOrWhiteSpace(field.Schema.Text("description")), field.Path);
+            if (field.Path[^1] is ']' or '*') continue;
+            var said = field.Schema.Text("description") ?? "";
+            Assert.True(said.EndsWith('.'), $"{field.Path}: {said}");
+            if (field.Schema["default"] is JsonValue value)
+                Assert.Contains($"Defaults to {value}", said, StringComparison.Ordinal);
+            if (field.Path.EndsWith("Seconds", StringComparison.Ordinal))
+                Assert.Contains("econds", said, StringComparison.Ordinal);
         }
     }
+
+    [Fact]
+    public void The_template_of_a_schedule_is_described_as_the_spec_of_an_OMJob()
+    {
+        var (spec, template) = (Fields("OMJob", "spec").First().Schema["properties"],
+            Fields("CronOMJob", "spec").First().Schema["properties"]!["omJobSpec"]!["properties"]);
+        Assert.Equal(spec!.ToJsonString(), template!.ToJsonString());
+    }
+
+    [Fact]
+    public void What_kubectl_apply_keeps_of_it_fits_an_annotation() => Assert.All(
+        Json.Yaml(TestCluster.Read("crd.yaml")), crd => Assert.InRange(crd.ToJsonString().Length, 0, 200_000));
 
     [Theory, InlineData("OMJob"), InlineData("CronOMJob")]
     public void Every_column_shows_a_field_that_is_there(string kind)
