@@ -178,6 +178,15 @@ public sealed partial class DocumentTests
     }
 
     [Fact]
+    public void An_example_to_run_says_how_it_runs_without_a_cluster()
+    {
+        var examples = Files("examples", "*omjob.yaml").Except(["examples/openmetadata-omjob.yaml"]).ToArray();
+        Assert.Equal(5, examples.Length);
+        Assert.All(examples, example => Assert.Contains(
+            $"dotnet run --project OMJob.Tests/Sandbox -- -f {example}\n", Read(example), StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void The_flags_of_the_README_are_the_programs_with_their_variables_and_defaults()
     {
         var options = Program.Parse().RootCommandResult.Command.Options

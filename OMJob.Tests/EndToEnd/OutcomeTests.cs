@@ -23,6 +23,21 @@ public class OutcomeTests(TestCluster cluster) : ClusterTest(cluster)
         Assert.Equal(3600, run.Job.Long("spec", "ttlSecondsAfterFinished"));
     }
 
+    [Theory]
+    [InlineData("failing-omjob.yaml", 3, "exit code 3")]
+    [InlineData("long-omjob.yaml", 143, "exit code 143 (DeadlineExceeded: ")]
+    [InlineData("killed-omjob.yaml", 137, "exit code 137")]
+    public async Task An_example_that_fails_does_so_as_it_says(string file, int code, string said)
+    {
+        await Ns.Operator();
+        var job = JobBuilder.Example(file);
+        await Ns.Create(job);
+        var run = await Ns.Ends(job, "Failed");
+        Assert.Equal(code, run.Job.Long("status", "mainPodExitCode"));
+        Assert.StartsWith($"Main pod failed with {said}", run.Job.Text("status", "message"), StringComparison.Ordinal);
+        Assert.EndsWith("pipelineStatus=failed\n", Ns.Logs(run.Exits[0].Name()));
+    }
+
     [Fact]
     public async Task A_status_is_replaced_as_a_whole_and_all_else_of_the_OMJob_stays()
     {
