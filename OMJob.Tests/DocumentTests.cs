@@ -186,6 +186,50 @@ public sealed partial class DocumentTests
             $"dotnet run --project OMJob.Tests/Sandbox -- -f {example}\n", Read(example), StringComparison.Ordinal));
     }
 
+    /// <summary>The words in the first cells of a section's tables with so many columns; no cell is empty.</summary>
+    static string[] FirstCells(string section, int columns)
+    {
+        var text = Read("docs/operations.md").Split($"\n## {section}\n")[1].Split("\n## ")[0];
+        var rows = text.Split('\n').Where(line => line.StartsWith("| `", StringComparison.Ordinal))
+            .Select(line => line.Trim('|', ' ').Split(" | ")).Where(cells => cells.Length == columns).ToArray();
+        Assert.All(rows, cells => Assert.All(cells, cell => Assert.False(string.IsNullOrWhiteSpace(cell))));
+        return [.. rows.SelectMany(cells => Regex.Matches(cells[0], "`(\\w+)`")).Select(word => word.Groups[1].Value)];
+    }
+
+    /// <summary>The texts of sources that are a name in CamelCase.</summary>
+    static IEnumerable<string> Names(string pattern, params string[] sources) => sources
+        .SelectMany(source => Regex.Matches(Read(source), $"\"(?<name>{pattern})\"")).Select(name => name.Groups["name"].Value);
+
+    [Fact]
+    public void Every_event_is_in_the_table_with_what_to_do_and_no_other() => Assert.Equal(
+        Names(@"(?:OMJob|[A-Z][a-z]+)[A-Z]\w+", "OMJob.cs", "CronOMJob.cs").Except(["OMJobOperator"]).Distinct().Order(),
+        FirstCells("Events", columns: 4).Order());
+
+    [Fact]
+    public void Every_condition_and_reason_is_in_the_tables_and_no_other()
+    {
+        string[] conditions = [Conditions.Main, Conditions.Handler, Conditions.Finished];
+        Assert.Equal(conditions, FirstCells("Conditions", columns: 2));
+        var endings = typeof(Ending).GetFields().Select(field => field.GetValue(null)).OfType<Ending>();
+        var reasons = endings.Select(ending => ending.Reason)
+            .Concat(Enum.GetValues<Phase>().Select(phase => Conditions.Reason(new(phase) { Message = "?" })))
+            .Concat(Names("[A-Z][a-z]+[A-Za-z]*", "Model/Conditions.cs").Except([.. conditions, "True", "False"]));
+        Assert.Equal(reasons.Distinct().Order(), FirstCells("Conditions", columns: 3).Order());
+    }
+
+    [Fact]
+    public void What_a_runbook_looks_for_is_what_the_operator_says()
+    {
+        var runbooks = Read("docs/operations.md").Split("\n## Runbooks\n")[1].Split("\n## ")[0];
+        var sources = string.Concat(Product.Select(Read));
+        foreach (var said in (string[])["is blocked", "; trying again", "no answer within", "a watch is silent",
+            "there is no such field", "this is no YAML", "each CRD gives it to every OMJob", "Run defaults: version"])
+        {
+            Assert.Contains(said, runbooks, StringComparison.Ordinal);
+            Assert.Contains(said, sources, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public void The_flags_of_the_README_are_the_programs_with_their_variables_and_defaults()
     {

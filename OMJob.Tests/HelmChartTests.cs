@@ -126,6 +126,16 @@ public sealed class HelmChartTests
         Assert.Equal(one, await Template("runDefaults.activeDeadlineSeconds=60", "podMonitor.enabled=true"));
     }
 
+    [Fact]
+    public async Task On_OpenShift_the_cluster_chooses_the_user()
+    {
+        async Task<JsonNode?[]> Users(params string[] more) => [.. Json.Yaml(await Helm(["template", Name, "chart", .. more]))
+            .Where(o => o.Text("kind") is "Deployment" or "Job")
+            .Select(o => o.At("spec", "template", "spec", "securityContext", "runAsUser"))];
+        Assert.All(await Users(), Assert.NotNull);
+        Assert.Equal([null, null], await Users("--api-versions", "security.openshift.io/v1"));
+    }
+
     /// <summary>In any order, without what Helm says of itself.</summary>
     static string[] Sorted(IEnumerable<JsonObject> objects) => [.. objects.Select(o => Json.Object(Plain(o)!.ToJsonString()))
         .Select(o => $"{o.Text("kind")}/{o.Name()} {o.ToJsonString()}").Order(StringComparer.Ordinal)];

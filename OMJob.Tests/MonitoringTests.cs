@@ -70,6 +70,21 @@ public sealed class MonitoringTests
         }
     }
 
+    [Fact]
+    public void Each_alert_leads_to_its_runbook()
+    {
+        const string document = "docs/operations.md",
+            address = $"https://github.com/omjob-operator/omjob-operator/blob/main/{document}#";
+        var alerts = Rules().Items("groups").SelectMany(group => group.Items("rules")).ToArray();
+        foreach (var alert in alerts)
+        {
+            var name = alert.Text("alert")!;
+            Assert.Equal(address + name.ToLowerInvariant(), alert.Text("annotations", "runbook_url"));
+            Assert.Contains($"\n### {name}\n", File.ReadAllText(Repository.File(document)), StringComparison.Ordinal);
+        }
+        Assert.Equal([Blocked, Silent, Late, BadDefaults], alerts.Select(alert => alert.Text("alert")));
+    }
+
     /// <summary>What the PrometheusRule gives to Prometheus.</summary>
     static JsonNode Rules() => Sandbox.Json.Yaml(File.ReadAllText(Repository.File("examples/monitoring.yaml")))
         .Single(d => (string?)d["kind"] == "PrometheusRule")["spec"]!;

@@ -27,12 +27,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* Passes Pod Security "restricted". */}}
+{{/* Passes Pod Security "restricted". OpenShift assigns a user, and its SCC refuses another. */}}
 {{- define "omjob.podSecurity" -}}
 securityContext:
   runAsNonRoot: true
+  {{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
   runAsUser: 65532
   runAsGroup: 65532
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- end }}
