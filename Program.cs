@@ -73,7 +73,9 @@ static class Program
     {
         const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler.\n"
             + "A flag beats its variable, in brackets; durations read like 90s, 10m, 1h30m.";
-        Command release = new("release", "Drops this operator's finalizers from all objects, before it is uninstalled.\n"
+        Command release = new("release",
+            "Drops this operator's finalizers from all objects, before it is uninstalled.
+"
             + "The operator's other flags are taken, too, and have no effect.")
         {
             Quiet.Flag,
@@ -84,7 +86,7 @@ static class Program
         FlagGroup ofProgram = new("Other", [.. root.Options]), ofRelease = new("Of its own", release.Options);
         foreach (var group in Groups)
             foreach (var flag in group.Flags) root.Options.Add(flag);
-        ofProgram.Flags[0].Action = new Help([.. Groups, ofProgram], [ofRelease, Groups[0], Groups[^1]]);
+        ofProgram.Flags[0].Action = new GroupedHelp([.. Groups, ofProgram], [ofRelease, Groups[0], Groups[^1]]);
         root.SetAction(parsed => Run(parsed, (op, settings, stop) => op.Run(settings, stop)));
         return root.Parse(args);
     }
@@ -244,7 +246,7 @@ sealed class FlagGroup(string heading, IList<Option> flags)
 }
 
 /// <summary>Help with the flags in groups, which the library's own does not know, and examples.</summary>
-sealed class Help(FlagGroup[] ofProgram, FlagGroup[] ofRelease) : SynchronousCommandLineAction
+sealed class GroupedHelp(FlagGroup[] ofProgram, FlagGroup[] ofRelease) : SynchronousCommandLineAction
 {
     public override bool ClearsParseErrors => true;
 
