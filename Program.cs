@@ -47,7 +47,7 @@ static class Program
         LostPodSlack = Duration("--lost-pod-slack", "LOST_POD_SLACK", "60s",
             "a pod that outlives its deletion by this counts as lost"),
         Quiet = Duration("--quiet-for", null, "0",
-            "go on until no object has had one for so long, since an operator that is ending puts them back");
+            "go on until no object has had one for so long");
 
     /// <summary>As the help shows them; of `release` it shows the first and the last group.</summary>
     static readonly FlagGroup[] Groups =
@@ -74,8 +74,7 @@ static class Program
         const string what = "Runs OMJobs: the main pod, and then, whatever happened to it, the exit handler.\n"
             + "A flag beats its variable, in brackets; durations read like 90s, 10m, 1h30m.";
         Command release = new("release",
-            "Drops this operator's finalizers from all objects, before it is uninstalled.
-"
+            "Drops this operator's finalizers from all objects, before it is uninstalled.\n"
             + "The operator's other flags are taken, too, and have no effect.")
         {
             Quiet.Flag,

@@ -159,6 +159,12 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
                 && (reflector.Version != from || time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(1));
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             var mute = !listing && reply.Ok && reflector.Connected && reflector.Version == from;
+            // W9: bookmarks come every minute. Something in between keeps the stream from us, after its head.
+            if (!listing && reflector is { Connected: true, Told: false } && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145))
+            {
+                log.LogWarning("Watch {Path}: nothing was told, not even a bookmark; listing again", reflector.Path);
+                reflector.Version = null;
+            }
             if (reflector.Connected) (reflector.Connected, reflector.Disconnected) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) reflector.Version = null; // W6: list again
             var absent = reflector.WhenAbsent is not null && reply.Code is 403 or 404;
@@ -269,7 +275,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         var from = $"watch=1&allowWatchBookmarks=true&resourceVersion={reflector.Version}&timeoutSeconds={seconds}";
         var stream = new CancellationTokenSource(); // not disposed of: another thread may be about to cancel it
         using var stopped = stop.UnsafeRegister(_ => stream.Cancel(), null);
-        reflector.Stream = stream;
+        (reflector.Stream, reflector.Told) = (stream, false);
         try
         {
             return await Call(new(HttpMethod.Get, reflector.Path + from)
@@ -290,6 +296,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         reflector.Advance(reflector.Version, time.GetTimestamp(), Now);
         lastAnswer = reflector.LastReceived;
         if (line.IsEmpty) return null; // the stream is open
+        reflector.Told = true;
         try
         {
             if (line.Span.StartsWith("{\"type\":\"ERROR\""u8))

@@ -26,6 +26,8 @@ sealed class Reflector(Resource resource, string ns, string query = "")
     /// <summary>Ends the stream that is open, to list again.</summary>
     public CancellationTokenSource? Stream { get; set; }
     public bool Connected { get; set; }
+    /// <summary>The stream has had a line, if only a bookmark.</summary>
+    public bool Told { get; set; }
     /// <summary>The API server said that it does not serve it, or not to us.</summary>
     public bool Absent { get; set; }
     /// <summary>Timestamps: the loop's last turn, the server's last word, the end of the last connection.</summary>

@@ -1,7 +1,6 @@
 // The documents: a case that is cited can be looked up, the tests that a case names are there, links lead somewhere, and
 // the README's flags are the program's. What releases rely on: one version everywhere, actions that nobody can change.
 
-using System.Diagnostics;
 using System.Text.RegularExpressions;
 using Xunit;
 
@@ -254,16 +253,10 @@ public sealed partial class DocumentTests
     static string Version => Regex.Match(Read("OMJob.csproj"), "<Version>(.+)</Version>").Groups[1].Value;
 
     /// <summary>What .ci/check-version says of the repository at this path.</summary>
-    static async Task<(int ExitCode, string Said)> CheckVersion(string root)
+    static async Task<(int Code, string Said)> CheckVersion(string root)
     {
-        var start = new ProcessStartInfo(Path.Combine(root, ".ci/check-version"), [$"v{Version}"])
-        {
-            RedirectStandardOutput = true,
-        };
-        using var process = Process.Start(start)!;
-        var said = await process.StandardOutput.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return (process.ExitCode, said);
+        var (code, said, _) = await Tool.Run(Path.Combine(root, ".ci/check-version"), [$"v{Version}"]);
+        return (code, said);
     }
 
     [Fact]
@@ -277,6 +270,7 @@ public sealed partial class DocumentTests
     [InlineData("chart/Chart.yaml", "^appVersion: \"?")]
     [InlineData("README.md", "omjob-operator:|tag: |--version ")]
     [InlineData("docs/operations.md", "version=")]
+    [InlineData("kustomization.yaml", "newTag: ")]
     [InlineData("Dockerfile.distroless", "omjob-operator:")]
     [InlineData("CHANGELOG.md", @"^## \[")]
     public async Task A_version_that_differs_in_one_place_is_noticed(string file, string before)
@@ -285,7 +279,7 @@ public sealed partial class DocumentTests
         try
         {
             foreach (var name in (string[])[".ci/check-version", "OMJob.csproj", "deploy.yaml", "chart/Chart.yaml",
-                "README.md", "docs/operations.md", "Dockerfile.distroless", "CHANGELOG.md"])
+                "README.md", "docs/operations.md", "kustomization.yaml", "Dockerfile.distroless", "CHANGELOG.md"])
             {
                 var to = Path.Combine(copy.FullName, name);
                 Directory.CreateDirectory(Path.GetDirectoryName(to)!);

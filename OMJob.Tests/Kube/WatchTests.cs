@@ -241,6 +241,29 @@ public sealed partial class WatchTests
         Assert.Equal(["LIST", "WATCH 10", next], loop.Asked[..3]);
     }
 
+    [Theory]
+    [InlineData(true, "LIST")] // ended by the API server, or given up: what it told is kept from us
+    [InlineData(false, "LIST")]
+    [InlineData(true, "WATCH 40", 40)]
+    [InlineData(false, "WATCH 10", 10)] // a bookmark counts, though of no newer version
+    public async Task W9_what_has_told_nothing_although_bookmarks_were_due_is_listed_again(
+        bool ends, string next, params int[] bookmarks)
+    {
+        Loop? loop = null;
+        Reply Silent(Request request)
+        {
+            request.OnLine!(default);
+            foreach (var version in bookmarks) request.OnLine!(Encoding.UTF8.GetBytes(Bookmark(version)));
+            loop!.Time.Advance(150);
+            return ends ? End : Lost;
+        }
+        await using (loop = new Loop { OnWatch = [Silent] })
+        {
+            await loop.Until(() => loop.Asked.Length >= 3, "the next request");
+            Assert.Equal(["LIST", "WATCH 10", next], loop.Asked[..3]);
+        }
+    }
+
     [Fact]
     public async Task A_new_list_after_410_brings_what_was_missed()
     {

@@ -215,7 +215,8 @@ sealed record Plan
             .. Some(Trouble.Restore, Deed.Restore, 60, 3, 30),
             .. Some(Trouble.Drain, Deed.Drain, 10, 0, 10),
             .. Some(Trouble.RunDefaults, Deed.ChangeDefaults, 30, 0, 0),
-            .. Some(Trouble.Uninstall, Deed.Uninstall, 45, 0, 60),
+            // Where one of its namespaces is forbidden, release goes on until it is not.
+            .. Has(Trouble.Forbidden, seed) ? [] : Some(Trouble.Uninstall, Deed.Uninstall, 45, 0, 60),
         ];
     }
 

@@ -269,7 +269,13 @@ sealed partial class World
             op.Deliver(request, request.Reply!);
             return;
         }
-        if (request.Watcher is not null) { op.Deliver(request, new Reply(200, []) { Date = Date }); return; }
+        if (request.Watcher is not null)
+        {
+            // There has been a bookmark each minute; the last one says it all.
+            if (request.Open && !HasNews(request)) op.Deliver(request, request.Watcher.Bookmark().Line());
+            if (op.Requests.Contains(request)) op.Deliver(request, new Reply(200, []) { Date = Date });
+            return;
+        }
         // Given up: it may arrive all the same.
         request.Told = [];
         if (!request.IsWatch && request.Reply is null && request.Fate is Fate.Late or Fate.Served
