@@ -104,18 +104,12 @@ sealed class BenchOperator : IAsyncDisposable
 {
     static readonly HttpClient Http = new();
     readonly Process process;
-    readonly int port;
     readonly Task sampling;
 
-    BenchOperator(string binary, string kubeconfig, string ns)
+    BenchOperator(string binary, string kubeconfig, string ns, string[] more)
     {
-        using (var listener = new TcpListener(IPAddress.Loopback, 0))
-        {
-            listener.Start();
-            port = ((IPEndPoint)listener.LocalEndpoint).Port;
-        }
         process = Process.Start(new ProcessStartInfo(binary,
-            ["--kubeconfig", kubeconfig, "--namespace", ns, "--health-port", $"{port}", "--metrics-port", "0"])
+            ["--kubeconfig", kubeconfig, "--namespace", ns, "--health-port", $"{Port}", "--metrics-port", "0", .. more])
         {
             RedirectStandardOutput = true,
             Environment = { ["DOTNET_PROCESSOR_COUNT"] = "1" }, // as in the image
@@ -123,6 +117,8 @@ sealed class BenchOperator : IAsyncDisposable
         _ = process.StandardOutput.BaseStream.CopyToAsync(Stream.Null);
         sampling = Sample();
     }
+
+    public int Port { get; } = FreePort();
 
     /// <summary>From the start of the process to the first 200 of /ready.</summary>
     public TimeSpan ReadyAfter { get; private set; }
@@ -147,21 +143,31 @@ sealed class BenchOperator : IAsyncDisposable
     }
 
     /// <summary>Started and ready.</summary>
-    public static async Task<BenchOperator> Start(string binary, string kubeconfig, string ns)
+    public static async Task<BenchOperator> Start(string binary, string kubeconfig, string ns, params string[] more)
     {
         var start = Stopwatch.GetTimestamp();
-        var started = new BenchOperator(binary, kubeconfig, ns);
-        while (!await started.IsReady()) await Task.Delay(2);
+        var started = new BenchOperator(binary, kubeconfig, ns, more);
+        var ready = new Uri($"http://127.0.0.1:{started.Port}/ready");
+        while (!await Answers(started.process, ready)) await Task.Delay(2);
         started.ReadyAfter = Stopwatch.GetElapsedTime(start);
         return started;
     }
 
-    async Task<bool> IsReady()
+    public static int FreePort()
     {
-        if (process.HasExited) throw new InvalidOperationException($"the operator ended with {process.ExitCode}");
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    /// <summary>Whether a process that is to be ready says so.</summary>
+    public static async Task<bool> Answers(Process process, Uri ready)
+    {
+        if (process.HasExited)
+            throw new InvalidOperationException($"{process.StartInfo.FileName} ended with {process.ExitCode}");
         try
         {
-            using var answer = await Http.GetAsync($"http://127.0.0.1:{port}/ready");
+            using var answer = await Http.GetAsync(ready);
             return answer.IsSuccessStatusCode;
         }
         catch (HttpRequestException)
@@ -177,7 +183,7 @@ sealed class BenchOperator : IAsyncDisposable
     public async Task<long> Running() => (await Metric("omjob_jobs"))["phase=\"Running\""];
 
     async Task<Dictionary<string, long>> Metric(string name) =>
-        (await Http.GetStringAsync($"http://127.0.0.1:{port}/metrics")).Split('\n')
+        (await Http.GetStringAsync($"http://127.0.0.1:{Port}/metrics")).Split('\n')
             .Where(line => line.StartsWith($"{name}{{", StringComparison.Ordinal)).Select(line => line.Split('{', '}'))
             .ToDictionary(l => l[1], l => long.Parse(l[2], CultureInfo.InvariantCulture));
 
@@ -215,6 +221,8 @@ sealed class Operators(BenchOperator[] all) : IAsyncDisposable
     public BenchOperator First => all[0];
 
     public int Count => all.Length;
+
+    public IEnumerable<int> Ports => all.Select(op => op.Port);
 
     /// <summary>Seconds of processor time of all.</summary>
     public double Cpu => all.Sum(op => op.Cpu);

@@ -108,7 +108,7 @@ sealed class TryIt(TextWriter output)
         };
         var root = new RootCommand("Runs the OMJob operator without a cluster. All state is in memory and goes with it.")
         {
-            file, keep, binary, Bench.Command(), OpenApiTypes.Command(),
+            file, keep, binary, Bench.Command(), Dashboard.Command(), OpenApiTypes.Command(),
         };
         root.SetAction(async parsed =>
         {
@@ -129,7 +129,7 @@ sealed class TryIt(TextWriter output)
             : await parsed.InvokeAsync(new() { ProcessTerminationTimeout = null });
     }
 
-    static int Complain(string words, int code = 2)
+    public static int Complain(string words, int code = 2)
     {
         Console.Error.WriteLine($"omjob-sandbox: {words}");
         return code;
