@@ -200,6 +200,11 @@ sealed partial class Operator
         if (after is Pod seen) RememberStopped(key, seen);
         if (after is Pod { Defaults: { } made })
             cache.Remember(key, p => p.Defaults == made ? p : p with { Defaults = made });
+        // G12: what was refused us another replica has created; nothing is blocked any more.
+        if (before is null or Tombstone && after is Pod other && job is not null && other.BelongsTo(job)
+            && other.Name == PodTemplate.NameOf(job, job.Status.Phase == Phase.ExitHandlerRunning ? PodType.ExitHandler
+                : PodType.Main))
+            cache.Remember(key, job.Uid, p => p.Refusals == 0 ? p : p with { Refusals = 0 });
         // What is not decided on is no change: that a pod is ready or not, that somebody annotates.
         var same = (before, after) switch
         {

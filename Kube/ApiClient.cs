@@ -165,7 +165,7 @@ sealed class ApiClient : IDisposable
             UseCookies = false,
             UseProxy = false,
             AllowAutoRedirect = false,
-            ConnectTimeout = TimeSpan.FromSeconds(10),
+            ConnectTimeout = Connecting,
             EnableMultipleHttp2Connections = true,
             // W2: a half-open connection shows itself within 45 s.
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
@@ -201,6 +201,8 @@ sealed class ApiClient : IDisposable
         return tls;
     }
 
+    static readonly TimeSpan Connecting = TimeSpan.FromSeconds(10); // with TLS
+
     public async Task<Reply> Send(Request request, CancellationToken stop)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
@@ -209,7 +211,11 @@ sealed class ApiClient : IDisposable
         var used = Enter();
         try { return await Send(used, request, limit.Token); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { throw; }
-        catch (OperationCanceledException) { return Fault($"no answer within {Text.Duration(request.Timeout)}"); }
+        catch (OperationCanceledException)
+        {
+            return Fault(limit.IsCancellationRequested ? $"no answer within {Text.Duration(request.Timeout)}"
+                : $"no connection within {Text.Duration(Connecting)}");
+        }
 #pragma warning disable CA1031 // The edge: what the network, TLS or a credential plugin throws becomes a value.
         catch (Exception e)
 #pragma warning restore CA1031

@@ -150,6 +150,21 @@ public class ProcessTests(TestCluster cluster) : ClusterTest(cluster)
     }
 
     [Fact]
+    public async Task G12_once_one_has_created_a_blocked_pod_none_says_that_it_is_blocked()
+    {
+        OperatorProcess[] both = [await Ns.Operator(), await Ns.Operator()];
+        const string blocked = "omjob_blocked{what=\"main\"} ";
+        async Task All(string count) => await Eventually.True($"both say {count}", async () =>
+            (await Task.WhenAll(both.Select(o => o.Metrics()))).All(m => m.Contains($"{blocked}{count}\n")));
+        await Ns.ForbidPods();
+        await Ns.Create(new JobBuilder("blocked", "sleep 600"));
+        await All("1");
+        await Ns.AllowPods();
+        await Ns.PodPhase("blocked-main", "Running");
+        await All("0");
+    }
+
+    [Fact]
     public async Task F6_uninstalled_it_lets_go_of_every_object()
     {
         var process = await Ns.Operator();

@@ -240,6 +240,17 @@ public sealed class TransportTests
     public async Task A_name_that_cannot_be_resolved_is_a_fault() =>
         AssertFault(await Get(Access("https://nowhere.invalid:6443", Authority)), "https://nowhere.invalid:6443");
 
+    [Fact]
+    public async Task A_connection_that_is_taken_and_stays_mute_is_given_up_after_ten_seconds_and_told_so()
+    {
+        using var mute = new TcpListener(IPAddress.Loopback, 0);
+        mute.Start();
+        var address = $"https://{mute.LocalEndpoint}";
+        var reply = await Get(Access(address, Authority), TimeSpan.FromMinutes(2));
+        AssertFault(reply, address);
+        Assert.Contains("no connection within 10s", reply.Message, StringComparison.Ordinal);
+    }
+
     [Theory, InlineData(0), InlineData(20), InlineData(-5)]
     public async Task Silence_ends_at_the_requests_own_deadline(int bytes)
     {
