@@ -141,6 +141,7 @@ sealed class TryIt(TextWriter output)
         var documents = Json.Yaml(await File.ReadAllTextAsync(manifest, stop));
         var time = new ShiftedTime();
         await using var cluster = await LocalCluster.Start(time);
+        cluster.Kubelet.Programs["omjob-operator"] = binary; // for whoever installs one, too
         await cluster.Api.Apply(Json.Yaml(await File.ReadAllTextAsync(Repository.File("crd.yaml"), stop)));
         Show($"API server {cluster.Server.Address}, in memory");
         if (FirstTick(documents) is { } tick) time.Set(tick.AddSeconds(-5));
