@@ -131,8 +131,7 @@ sealed partial class Operator
     public async Task<int> Release(string[] namespaces, TimeSpan quiet, CancellationToken stop)
     {
         var (released, failed, last) = (0, 0, time.GetTimestamp());
-        using var written = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        _ = events.Run(1, written.Token);
+        _ = events.Run(1, stop);
         while (true)
         {
             var before = released;
@@ -154,7 +153,6 @@ sealed partial class Operator
             await Task.Delay(TimeSpan.FromSeconds(2), time, stop);
         }
         await events.AllWritten().WaitAsync(TimeSpan.FromSeconds(10), time, stop).Quietly();
-        written.Cancel();
         log.LogInformation("Released {Released} objects, {Failed} failed", released, failed);
         return failed == 0 ? 0 : 1;
 
