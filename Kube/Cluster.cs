@@ -159,12 +159,11 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
                 && (reflector.Version != from || time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(1));
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             var mute = !listing && reply.Ok && reflector.Connected && reflector.Version == from;
-            // W9: bookmarks come every minute. Something in between keeps the stream from us, after its head.
-            if (!listing && reflector is { Connected: true, Told: false } && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145))
-            {
-                log.LogWarning("Watch {Path}: nothing was told, not even a bookmark; listing again", reflector.Path);
-                reflector.Version = null;
-            }
+            // W9: bookmarks come every minute. Something in between keeps the stream from us, after its head; or there
+            // is nothing to tell: Kubernetes 1.20 sends none before the first change.
+            if (!listing && reflector is { Connected: true, Told: false }
+                && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145))
+                (reflector.Version, reflector.Untold) = (null, from);
             if (reflector.Connected) (reflector.Connected, reflector.Disconnected) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) reflector.Version = null; // W6: list again
             var absent = reflector.WhenAbsent is not null && reply.Code is 403 or 404;
@@ -183,9 +182,12 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
 
     async Task<Reply> ListAll(Reflector reflector, CancellationToken stop)
     {
-        var (listed, begun, first) = (new HashSet<Key>(), epoch, false);
+        var (listed, begun, first, news) = (new HashSet<Key>(), epoch, false, false);
         var (reply, version) = await List(reflector, Upsert, stop);
         if (!reply.Ok) return reply;
+        if (news)
+            log.LogWarning("Watch {Path}: nothing was told, not even a bookmark, and there is news", reflector.Path);
+        reflector.Untold = null;
         if (reflector.Newest is { } newest && Versions.IsNewer(newest, version!)
             && await IsSetBack(reflector, newest, stop))
         {
@@ -211,6 +213,8 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
                 if (epoch != begun) return;
                 if (Read(found, reflector) is { } o) Cache.Upsert(o);
             }
+            news |= reflector.Untold is { } since && found.Metadata?.ResourceVersion is { } now
+                && Versions.IsNewer(now, since);
             // Also one that cannot be read is there. The key that is cached spares its text being there twice.
             if (found.Metadata is { Name: { } name, Namespace: { } ns }
                 && Cache.Get(new(ns, name, reflector.Resource)) is { Key: var key }) listed.Add(key);

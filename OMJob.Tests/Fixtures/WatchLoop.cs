@@ -3,6 +3,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Text;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -31,6 +32,7 @@ public sealed partial class WatchTests
         public Func<Request, Reply?> Always { get; init; } = _ => null;
         public TimeSpan? WatchTimeout { get; init; }
         public int HealthPort { get; init; }
+        public ILogger Log { get; init; } = NullLogger.Instance;
         public VirtualTime Time { get; } = new();
 
         /// <summary>Lists and watches of the resource: LIST, LIST token, WATCH version.</summary>
@@ -82,7 +84,7 @@ public sealed partial class WatchTests
                 api = new ApiClient(new(server.Address, null));
             }
             var clocks = new Deadlines(TimeSpan.Zero, TimeSpan.Zero, TimeSpan.FromMinutes(1), 3);
-            var op = new Operator(sockets ? Wire : Answer, clocks, Time, NullLogger.Instance, new Random(1));
+            var op = new Operator(sockets ? Wire : Answer, clocks, Time, Log, new Random(1));
             var settings = new Settings
             {
                 Namespaces = [""],

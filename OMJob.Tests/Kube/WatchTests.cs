@@ -264,6 +264,33 @@ public sealed partial class WatchTests
         }
     }
 
+    /// <summary>Kubernetes 1.20 sends no bookmark before the first change.</summary>
+    [Theory]
+    [InlineData(10, false)]
+    [InlineData(6900, true)]
+    public async Task W9_what_was_silent_for_want_of_news_is_no_warning(int version, bool warned)
+    {
+        Loop? loop = null;
+        Reply Silent(Request request)
+        {
+            request.OnLine!(default);
+            loop!.Time.Advance(150);
+            return Lost;
+        }
+        var log = new SecretsTests.Words();
+        await using (loop = new Loop
+        {
+            OnList = [_ => List(10, Object("a", 10)), _ => List(7000, Object("a", version))],
+            OnWatch = [Silent],
+            Log = log,
+        })
+        {
+            await loop.Until(() => loop.Asked.Length >= 4, "the next watch");
+            Assert.Equal(["LIST", "WATCH 10", "LIST", "WATCH 7000"], loop.Asked[..4]);
+            Assert.Equal(warned, log.All.Any(line => line.Contains("nothing was told", StringComparison.Ordinal)));
+        }
+    }
+
     [Fact]
     public async Task A_new_list_after_410_brings_what_was_missed()
     {
