@@ -1,6 +1,7 @@
 // The chart: what it refuses, and that deploy.yaml and the examples are what it makes. Skipped without helm.
 
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging;
 using Xunit;
 
@@ -33,11 +34,14 @@ public sealed class HelmChartTests
     [InlineData("image.repository", "\"\"")]
     [InlineData("image.pullPolicy", "\"Sometimes\"")]
     [InlineData("image.tga", "\"1\"")]
+    [InlineData("image.tag", "\"sha256:1\"")]
+    [InlineData("enabled", "false")]
     [InlineData("watchNamespaces", "[\"Data\"]")]
     [InlineData("watchNamespaces", "\"data\"")]
     [InlineData("log.level", "\"loud\"")]
     [InlineData("log.format", "\"xml\"")]
     [InlineData("clocks.startDeadline", "\"soon\"")]
+    [InlineData("clocks.startDeadline", "\"1.2.3h\"")]
     [InlineData("clocks.startDeadLine", "\"1h\"")]
     [InlineData("clocks.exitHandlerRetries", "-1")]
     [InlineData("runDefaults.mainPodspec", "{}")]
@@ -45,6 +49,7 @@ public sealed class HelmChartTests
     [InlineData("nodeSelector.disk", "1")]
     [InlineData("tolerations", "{}")]
     [InlineData("labels.team", "1")]
+    [InlineData("labels", """{"app.kubernetes.io/name":"other"}""")]
     [InlineData("podMonitor.interval", "\"often\"")]
     [InlineData("networkPolicy.apiServer.cidrs", "[\"kubernetes.default\"]")]
     [InlineData("podDisruptionBudget.minAvailable", "1")]
@@ -63,6 +68,38 @@ public sealed class HelmChartTests
         Assert.NotEqual(0, code);
         Assert.Contains("networkPolicy.apiServer.cidrs", errors, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task An_image_is_named_by_tag_or_digest()
+    {
+        async Task<string?[]> Images(string tag) =>
+            [.. Json.Yaml(await Helm("template", Name, "chart", "--set", $"image.tag={tag}"))
+            .Where(o => o.Text("kind") is "Deployment" or "Job")
+            .Select(o => o.At("spec", "template", "spec").Items("containers").Single().Text("image"))];
+        var (image, digest) = ("ghcr.io/omjob-operator/omjob-operator", $"sha256:{new string('a', 64)}");
+        Assert.Equal([$"{image}:1.20", $"{image}:1.20"], await Images("1.20"));
+        Assert.Equal([$"{image}@{digest}", $"{image}@{digest}"], await Images(digest));
+    }
+
+    /// <summary>Policies ask for them, and one may say that no sidecar is wanted: with it the hook never ends.</summary>
+    [Fact]
+    public async Task The_hooks_pod_has_the_labels_and_annotations_that_are_given()
+    {
+        var made = Json.Yaml(await Helm("template", Name, "chart", "--set", "labels.team=data,annotations.inject=no"));
+        var pods = made.Where(o => o.Text("kind") is "Deployment" or "Job")
+            .Select(o => o.At("spec", "template")).ToList();
+        Assert.Equal(2, pods.Count);
+        Assert.All(pods, pod => Assert.Equal(("data", "no"),
+            (pod.Text("metadata", "labels", "team"), pod.Text("metadata", "annotations", "inject"))));
+    }
+
+    /// <summary>The hook's Job takes finalizers off: applied, it would do so while the operator runs.</summary>
+    [Fact]
+    public void Whoever_is_told_to_render_the_chart_is_told_to_leave_the_hook_out() => Assert.All(
+        from file in (string[])["README.md", "docs/operations.md", "deploy.yaml"]
+        from Match command in Regex.Matches(File.ReadAllText(Repository.File(file)), "`helm template [^`]*`")
+        select command.Value,
+        command => Assert.Contains("--no-hooks", command, StringComparison.Ordinal));
 
     [Fact]
     public async Task The_manifests_for_kubectl_are_what_the_chart_makes()
