@@ -160,7 +160,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             var mute = !listing && reply.Ok && reflector.Connected && reflector.Version == from;
             // W9: bookmarks come every minute. Something in between keeps the stream from us, after its head; or there
-            // is nothing to tell: Kubernetes 1.20 sends none before the first change.
+            // is nothing to tell: Kubernetes 1.20 sends none to a watch before something has changed since it began.
             if (!listing && reflector is { Connected: true, Told: false }
                 && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145))
                 (reflector.Version, reflector.Untold) = (null, from);

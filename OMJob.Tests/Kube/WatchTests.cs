@@ -264,7 +264,7 @@ public sealed partial class WatchTests
         }
     }
 
-    /// <summary>Kubernetes 1.20 sends no bookmark before the first change.</summary>
+    /// <summary>Kubernetes 1.20 sends no bookmark before something has changed.</summary>
     [Theory]
     [InlineData(10, false)]
     [InlineData(6900, true)]
