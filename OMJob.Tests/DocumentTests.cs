@@ -270,6 +270,8 @@ public sealed partial class DocumentTests
     [InlineData("chart/Chart.yaml", "^appVersion: \"?")]
     [InlineData("README.md", "omjob-operator:|tag: |--version ")]
     [InlineData("docs/operations.md", "version=")]
+    [InlineData("docs/operations.md", "omjob-operator-")]
+    [InlineData("deploy.yaml", "app.kubernetes.io/version: ")]
     [InlineData("kustomization.yaml", "newTag: ")]
     [InlineData("Dockerfile.distroless", "omjob-operator:")]
     [InlineData("CHANGELOG.md", @"^## \[")]
