@@ -160,9 +160,10 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
             failures = !lived ? failures + 1 : reply.Ok ? 0 : 1;
             var mute = !listing && reply.Ok && reflector.Connected && reflector.Version == from;
             // W9: bookmarks come every minute. Something in between keeps the stream from us, after its head; or there
-            // is nothing to tell: Kubernetes 1.20 sends none to a watch before something has changed since it began.
+            // is nothing to tell: Kubernetes 1.20 sends none before the first change. So the lists become rarer.
             if (!listing && reflector is { Connected: true, Told: false }
-                && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145))
+                && time.GetElapsedTime(reflector.LastTurn) > TimeSpan.FromSeconds(145)
+                && (int.IsPow2(++reflector.Silent) || reflector.Silent % 16 == 0))
                 (reflector.Version, reflector.Untold) = (null, from);
             if (reflector.Connected) (reflector.Connected, reflector.Disconnected) = (false, time.GetTimestamp());
             if (reply.Outcome == Outcome.Gone) reflector.Version = null; // W6: list again
@@ -186,7 +187,10 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         var (reply, version) = await List(reflector, Upsert, stop);
         if (!reply.Ok) return reply;
         if (news)
+        {
             log.LogWarning("Watch {Path}: nothing was told, not even a bookmark, and there is news", reflector.Path);
+            reflector.Silent = 0;
+        }
         reflector.Untold = null;
         if (reflector.Newest is { } newest && Versions.IsNewer(newest, version!)
             && await IsSetBack(reflector, newest, stop))
@@ -300,7 +304,7 @@ sealed class Cluster(Send send, TimeProvider time, ILogger log, Random random, M
         reflector.Advance(reflector.Version, time.GetTimestamp(), Now);
         lastAnswer = reflector.LastReceived;
         if (line.IsEmpty) return null; // the stream is open
-        reflector.Told = true;
+        (reflector.Told, reflector.Silent) = (true, 0);
         try
         {
             if (line.Span.StartsWith("{\"type\":\"ERROR\""u8))

@@ -28,6 +28,8 @@ sealed class Reflector(Resource resource, string ns, string query = "")
     public bool Connected { get; set; }
     /// <summary>The stream has had a line, if only a bookmark.</summary>
     public bool Told { get; set; }
+    /// <summary>Streams in a row that lasted and had none.</summary>
+    public int Silent { get; set; }
     /// <summary>From where on nothing was told, not even a bookmark, for long (W9).</summary>
     public string? Untold { get; set; }
     /// <summary>The API server said that it does not serve it, or not to us.</summary>

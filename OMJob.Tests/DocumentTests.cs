@@ -221,7 +221,7 @@ public sealed partial class DocumentTests
     {
         var runbooks = Read("docs/operations.md").Split("\n## Runbooks\n")[1].Split("\n## ")[0];
         var sources = string.Concat(Product.Select(Read));
-        foreach (var said in (string[])["is blocked", "; trying again", "no answer within", "no connection within", "not even a bookmark",
+        foreach (var said in (string[])["is blocked", "; trying again", "no answer within", "no connection within", "nothing was told",
             "there is no such field", "this is no YAML", "each CRD gives it to every OMJob", "Run defaults: version"])
         {
             Assert.Contains(said, runbooks, StringComparison.Ordinal);

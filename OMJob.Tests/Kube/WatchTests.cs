@@ -264,6 +264,25 @@ public sealed partial class WatchTests
         }
     }
 
+    [Fact]
+    public async Task W9_lists_that_find_nothing_new_become_rarer()
+    {
+        Loop? loop = null;
+        Reply Silent(Request request)
+        {
+            request.OnLine!(default);
+            loop!.Time.Advance(150);
+            return Lost;
+        }
+        var watches = Enumerable.Repeat((Func<Request, Reply>)Silent, 33).ToArray();
+        await using (loop = new Loop { OnWatch = watches })
+        {
+            await loop.Until(() => loop.Asked.Count(a => a.StartsWith("WATCH", StringComparison.Ordinal)) > 33, "33");
+            var asked = string.Join("", loop.Asked.Select(a => a == "LIST" ? "L" : "w"));
+            Assert.Equal("L" + "wL" + "wL" + "wwL" + "wwwwL" + "wwwwwwwwL" + new string('w', 16) + "Lww", asked);
+        }
+    }
+
     /// <summary>Kubernetes 1.20 sends no bookmark before something has changed.</summary>
     [Theory]
     [InlineData(10, false)]
