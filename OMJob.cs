@@ -145,7 +145,9 @@ sealed partial class Operator
                     if (o is Job { HasFinalizer: true } job) ours.Add(job with { Spec = [] });
                     else if (o is Pod { HasFinalizer: true }) ours.Add(o);
                 }, stop);
-                if (!listed.Ok && listed.Outcome != Outcome.NotFound) Fail(reflector.Resource.Plural, listed); // no CRD, no object
+                // No CRD, no object: a 404 in plain text, as from a proxy, but one of these answers it for pods, too.
+                var absent = reflector.Resource == Resources.OMJobs && listed.Code == 404;
+                if (!listed.Ok && !absent) Fail(reflector.Resource.Plural, listed);
                 foreach (var o in ours) await ReleaseOne(o);
             }
             if (released > before) last = time.GetTimestamp();
@@ -177,7 +179,7 @@ sealed partial class Operator
         {
             var what = $"Released in phase {run.Status.Phase}: " + (run.Status.Phase == Phase.ExitHandlerRunning
                 ? "no further attempt of its exit handler follows" : "no exit handler runs")
-                + ", unless an operator is installed again";
+                + (run.Deleting ? "" : ", unless an operator is installed again");
             log.LogWarning("{Namespace}/{Name}: {What}", run.Namespace, run.Name, what);
             Record(run, new("OMJobReleased", what, Warning: true));
         }

@@ -106,10 +106,22 @@ public sealed class OperatorTests
     {
         var stage = Left("Running");
         stage.Ask("PATCH", "/api/v1/namespaces/data/pods/run-main", Json.Object("""{"metadata":{"labels":null} }"""));
-        stage.Fault = r => r.Path.Contains("/omjobs", StringComparison.Ordinal)
-            ? Refusal(404, "NotFound", "the server could not find the requested resource") : null;
+        var nothing = new Reply(404, "404 page not found\n"u8.ToArray());
+        stage.Fault = r => r.Path.Contains("/omjobs", StringComparison.Ordinal) ? nothing : null;
         Assert.Equal(0, await stage.Release(quiet: 0));
         Assert.Empty(stage.Pod("run-main")!.Finalizers());
+        stage.Fault = _ => nothing; // that is no API server
+        Assert.Equal(1, await stage.Release(quiet: 0));
+    }
+
+    [Fact]
+    public async Task F6_release_promises_nothing_of_a_run_that_goes()
+    {
+        var stage = Left("Running");
+        stage.DeleteJob();
+        var before = stage.Events.Length;
+        Assert.Equal(0, await stage.Release(quiet: 0));
+        Assert.Equal(["Warning OMJobReleased: Released in phase Running: no exit handler runs"], stage.Events[before..]);
     }
 
     // ----- a good run
