@@ -49,20 +49,20 @@ sealed class TestNamespace : IAsyncDisposable
     }
 
     /// <summary>Waits until the API server admits pods of a service account: it has to be set up first.</summary>
-    public async Task Admits(string account)
+    public Task Admits(string account) =>
+        Eventually.True($"pods of {account} are admitted", () => IsAdmitted(account));
+
+    async Task<bool> IsAdmitted(string account)
     {
-        await Eventually.True($"pods of {account} are admitted", async () =>
+        try
         {
-            try
-            {
-                await Probe(account);
-                return true;
-            }
-            catch (ApiException)
-            {
-                return false;
-            }
-        });
+            await Probe(account);
+            return true;
+        }
+        catch (ApiException)
+        {
+            return false;
+        }
     }
 
     /// <summary>What would come of a pod that asks for nothing.</summary>
@@ -213,7 +213,7 @@ sealed class TestNamespace : IAsyncDisposable
         await Api.Patch($"{Paths.OMJob(Name, job.Name)}/status", Json.Yaml($$"""
             status: {phase: Running, mainPodName: {{job.Name}}-main, startTime: '2026-01-01T00:00:00Z'}
             """).Single());
-        await PodPhase($"{job.Name}-main", "Running");
+        await Pod($"{job.Name}-main", "has started", p => p.Text("status", "phase") != "Pending"); // it may be over, too
     }
 
     public Task<bool> Delete(JobBuilder builder, string? propagation = null) =>
@@ -228,8 +228,7 @@ sealed class TestNamespace : IAsyncDisposable
     {
         var quotas = Paths.Core(Name, "resourcequotas");
         await Api.Create(quotas, Json.Yaml("{metadata: {name: none}, spec: {hard: {pods: 0} } }").Single());
-        await Eventually.True("the quota is in force", async () =>
-            (await Api.Get($"{quotas}/none")).At("status", "hard") is not null);
+        await Eventually.True("the quota is in force", async () => !await IsAdmitted("default"));
     }
 
     public Task AllowPods() => Api.Delete($"{Paths.Core(Name, "resourcequotas")}/none");
