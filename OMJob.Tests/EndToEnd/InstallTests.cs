@@ -195,6 +195,23 @@ public class InstallTests(TestCluster cluster) : ClusterTest(cluster)
         Assert.SkipWhen(foreign, "the cluster has nodes of its own, which would run the operator's image");
         await Do($"kubectl delete serviceaccount -n {Home} {Name} --ignore-not-found");
         await Do($"kubectl delete clusterrole,clusterrolebinding {Name} --ignore-not-found");
+        // Before Kubernetes 1.24 a pod would get the token of the account that has gone, and wait for it for ever.
+        var pod = Json.Yaml($$"""
+            metadata: {name: probe}
+            spec: {serviceAccountName: {{Name}}, containers: [{name: main, image: none}] }
+            """).Single();
+        await Eventually.True("the API server knows that the account has gone", async () =>
+        {
+            try
+            {
+                await Ns.Api.Create($"{Paths.Pods(Home)}?dryRun=All", pod);
+                return false;
+            }
+            catch (ApiException)
+            {
+                return true;
+            }
+        });
     }
 
     /// <summary>Puts back what the other tests need.</summary>
