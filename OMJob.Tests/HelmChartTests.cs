@@ -173,6 +173,23 @@ public sealed class HelmChartTests
         Assert.Equal([null, null], await Users("--api-versions", "security.openshift.io/v1"));
     }
 
+    /// <summary>So that both can be uninstalled at once.</summary>
+    [Fact]
+    public async Task Two_releases_of_a_name_share_no_object_but_the_CRDs()
+    {
+        async Task<List<JsonObject>> Made(string ns) => [.. Json.Yaml(await Helm(
+            ["template", Name, "chart", "-n", ns, "--set", $"watchNamespaces={{{ns}}}"]))
+            .Where(o => o.Text("kind") != "CustomResourceDefinition")];
+        static IEnumerable<string> Paths(List<JsonObject> made) =>
+            made.Select(o => $"{o.Text("metadata", "namespace")}/{o.Text("kind")}/{o.Name()}");
+        var (one, other) = (await Made("one"), await Made("other"));
+        Assert.Empty(Paths(one).Intersect(Paths(other)));
+        var binding = one.Single(o => o.Text("kind") == "ClusterRoleBinding"); // the hook's
+        Assert.Equal(one.Single(o => o.Text("kind") == "ClusterRole").Name(), binding.Text("roleRef", "name"));
+        Assert.Equal(one.Single(o => o.Text("kind") == "Job").Text("spec", "template", "spec", "serviceAccountName"),
+            binding.Items("subjects").Single().Text("name"));
+    }
+
     /// <summary>In any order, without what Helm says of itself.</summary>
     static string[] Sorted(IEnumerable<JsonObject> objects) => [.. objects.Select(o => Json.Object(Plain(o)!.ToJsonString()))
         .Select(o => $"{o.Text("kind")}/{o.Name()} {o.ToJsonString()}").Order(StringComparer.Ordinal)];

@@ -48,11 +48,13 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* Rules and their binding: in each watched namespace, or in all. Call with context, all, name, annotations, rules. */}}
+{{/* Rules and their binding to an account, by default one of their name: in each watched namespace, or in all. Call
+with context, all, name, account, annotations, rules. */}}
 {{- define "omjob.rights" -}}
 {{- $all := .all }}
 {{- $role := ternary "ClusterRole" "Role" $all }}
 {{- $context := .context }}{{ $name := .name }}{{ $annotations := .annotations }}{{ $rules := .rules }}
+{{- $account := .account | default .name }}
 {{- range $ns := ternary (list "") $context.Values.watchNamespaces $all }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -90,7 +92,7 @@ roleRef:
   name: {{ $name }}
 subjects:
   - kind: ServiceAccount
-    name: {{ $name }}
+    name: {{ $account }}
     namespace: {{ $context.Release.Namespace }}
 {{- end }}
 {{- end }}
