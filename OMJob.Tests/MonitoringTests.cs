@@ -1,7 +1,6 @@
 // The alerts of examples/monitoring.yaml, as Prometheus evaluates them: promtool is in Debian's package `prometheus`.
 // The dashboard, as far as Grafana minds; its expressions are tested in EndToEnd/DashboardTests.cs.
 
-using System.Diagnostics;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
@@ -37,40 +36,17 @@ public sealed class MonitoringTests
     public async Task The_alert_fires_when_it_must_and_not_before(
         string alert, string series, string values, int? minute)
     {
-        var folder = Directory.CreateTempSubdirectory("omjob-alerts-");
-        try
-        {
-            var rules = Path.Combine(folder.FullName, "rules.json");
-            await File.WriteAllTextAsync(rules, Rules().ToJsonString(), TestContext.Current.CancellationToken);
-            await Promtool("check", "rules", rules);
-            var checks = new JsonArray();
-            foreach (var (at, fires) in (IEnumerable<(int, bool)>)[(29, minute is not null),
-                .. minute is { } first ? [(first - 1, false), (first, true)] : ((int, bool)[])[]])
-                checks.Add((JsonNode)new JsonObject
-                {
-                    ["expr"] = $"count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}})",
-                    ["eval_time"] = $"{at}m",
-                    ["exp_samples"] = fires ? new JsonArray(new JsonObject { ["labels"] = "{}", ["value"] = 1 }) : [],
-                });
-            var test = Path.Combine(folder.FullName, "test.json");
-            var input = new JsonObject { ["series"] = series, ["values"] = values };
-            await File.WriteAllTextAsync(test, new JsonObject
+        var checks = new JsonArray();
+        foreach (var (at, fires) in (IEnumerable<(int, bool)>)[(29, minute is not null),
+            .. minute is { } first ? [(first - 1, false), (first, true)] : ((int, bool)[])[]])
+            checks.Add((JsonNode)new JsonObject
             {
-                ["rule_files"] = new JsonArray(rules),
-                ["evaluation_interval"] = "1m",
-                ["tests"] = new JsonArray(new JsonObject
-                {
-                    ["interval"] = "1m",
-                    ["input_series"] = new JsonArray(input),
-                    ["promql_expr_test"] = checks,
-                }),
-            }.ToJsonString(), TestContext.Current.CancellationToken);
-            await Promtool("test", "rules", test);
-        }
-        finally
-        {
-            folder.Delete(recursive: true);
-        }
+                ["expr"] = $"count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}})",
+                ["eval_time"] = $"{at}m",
+                ["exp_samples"] = fires ? new JsonArray(new JsonObject { ["labels"] = "{}", ["value"] = 1 }) : [],
+            });
+        var input = new JsonObject { ["series"] = series, ["values"] = values };
+        await Promtool.Test("1m", [input], checks, Rules());
     }
 
     [Fact]
@@ -144,8 +120,6 @@ public sealed class MonitoringTests
     /// <summary>What the PrometheusRule gives to Prometheus.</summary>
     static JsonNode Rules() => Sandbox.Json.Yaml(File.ReadAllText(Repository.File("examples/monitoring.yaml")))
         .Single(d => (string?)d["kind"] == "PrometheusRule")["spec"]!;
-
-    static Task Promtool(params string[] arguments) => Tests.Promtool.Run("", arguments);
 }
 
 /// <summary>Prometheus' own judge of metrics and rules; the test is skipped where it is not installed.</summary>
@@ -153,18 +127,41 @@ static class Promtool
 {
     public static async Task Run(string input, params string[] arguments)
     {
-        using var promtool = new Process
+        var (code, said, complained) = await Tool.Run("promtool", arguments, input);
+        Assert.True(code == 0, said + complained);
+    }
+
+    /// <summary>Evaluates checks on series that have a value each interval, with rules where there are any.</summary>
+    public static async Task Test(string interval, JsonArray series, JsonArray checks, JsonNode? rules = null)
+    {
+        var folder = Directory.CreateTempSubdirectory("omjob-promtool-");
+        async Task<string> Write(string name, JsonNode json)
         {
-            StartInfo = new("promtool", arguments)
-            { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true },
-        };
-        try { promtool.Start(); }
-        catch (System.ComponentModel.Win32Exception) { Assert.Skip("promtool is not installed"); }
-        var said = promtool.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
-        var complained = promtool.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
-        await promtool.StandardInput.WriteAsync(input);
-        promtool.StandardInput.Close();
-        await promtool.WaitForExitAsync(TestContext.Current.CancellationToken);
-        Assert.True(promtool.ExitCode == 0, await said + await complained);
+            var file = Path.Combine(folder.FullName, name);
+            await File.WriteAllTextAsync(file, json.ToJsonString(), TestContext.Current.CancellationToken);
+            return file;
+        }
+        try
+        {
+            var test = new JsonObject
+            {
+                ["evaluation_interval"] = "1m",
+                ["tests"] = new JsonArray(new JsonObject
+                {
+                    ["interval"] = interval, ["input_series"] = series, ["promql_expr_test"] = checks,
+                }),
+            };
+            if (rules is not null)
+            {
+                var file = await Write("rules.json", rules);
+                await Run("", "check", "rules", file);
+                test["rule_files"] = new JsonArray(file);
+            }
+            await Run("", "test", "rules", await Write("test.json", test));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
     }
 }

@@ -16,64 +16,46 @@ public class DashboardTests(TestCluster cluster) : ClusterTest(cluster)
     [Fact]
     public async Task Each_expression_finds_its_series_and_is_right_with_two_replicas()
     {
-        var folder = Directory.CreateTempSubdirectory("omjob-dashboard-");
-        try
-        {
-            var metrics = await Metrics();
-            var types = Regex.Matches(metrics, @"^# TYPE (\w+) (\w+)$", RegexOptions.Multiline)
-                .ToDictionary(line => line.Groups[1].Value, line => line.Groups[2].Value);
-            var (checks, model) = (new JsonArray(), Json.Object(TestCluster.Read("examples/grafana-dashboard.json")));
-            Assert.All(model.Items("templating", "list").Skip(1), variable => Assert.Contains(
-                Regex.Match(variable.Text("query", "query")!, @"^label_values\((\w+)").Groups[1].Value, types));
-            foreach (var panel in model.Items("panels"))
-                foreach (var target in panel.Items("targets"))
-                {
-                    var expression = target.Text("expr")!;
-                    foreach (Match matcher in Regex.Matches(expression, @"(\w+)=~?""([\w|]+)"""))
-                        Assert.All(matcher.Groups[2].Value.Split('|'), value =>
-                            Assert.Contains($"{matcher.Groups[1].Value}=\"{value}\"", metrics));
-                    var used = Regex.Matches(expression, @"(\w+?)(?:_bucket)?\{").Select(name => name.Groups[1].Value);
-                    Assert.All(used, name => Assert.Contains(name, types));
-                    // Both replicas have the same state, and each has counted as many acts of its own.
-                    var (all, one, each) = (Of(".*"), Of("one"), target.Text("legendFormat") == "{{instance}}");
-                    var summed = types[used.First()] != "gauge" || panel.Text("title") == "Replicas";
-                    var factor = summed && !each && !expression.Contains("quantile") ? 2 : 1;
-                    Expect($"group({all})", "{}");
-                    Expect($"count({all} / {one} != {factor})");
-                    if (!each) Expect($"count({all} unless {one})");
-                    foreach (var label in Shown(panel, target))
-                        Expect($"group by (found) (label_replace({all}, 'found', 'yes', '{label}', '.+'))",
-                            "{found=\"yes\"}");
-
-                    string Of(string instance) =>
-                        $"({expression.Replace("$instance", instance).Replace("$__rate_interval", "1m")})";
-                }
-            var test = Path.Combine(folder.FullName, "test.json");
-            await File.WriteAllTextAsync(test, new JsonObject
+        var metrics = await Metrics();
+        var types = Regex.Matches(metrics, @"^# TYPE (\w+) (\w+)$", RegexOptions.Multiline)
+            .ToDictionary(line => line.Groups[1].Value, line => line.Groups[2].Value);
+        var (checks, model) = (new JsonArray(), Json.Object(TestCluster.Read("examples/grafana-dashboard.json")));
+        Assert.All(model.Items("templating", "list").Skip(1), variable => Assert.Contains(
+            Regex.Match(variable.Text("query", "query")!, @"^label_values\((\w+)").Groups[1].Value, types));
+        foreach (var panel in model.Items("panels"))
+            foreach (var target in panel.Items("targets"))
             {
-                ["tests"] = new JsonArray(new JsonObject
-                {
-                    ["interval"] = "15s",
-                    // The other as a PodMonitor has it, whose own labels come before those of the metrics.
-                    ["input_series"] = new JsonArray([.. Series(metrics, "instance=\"one\""),
-                        .. Series(metrics, "instance=\"other\",namespace=\"x\"", "exported_namespace=")]),
-                    ["promql_expr_test"] = checks,
-                }),
-            }.ToJsonString(), TestContext.Current.CancellationToken);
-            await Promtool.Run("", "test", "rules", test);
+                var expression = target.Text("expr")!;
+                foreach (Match matcher in Regex.Matches(expression, @"(\w+)=~?""([\w|]+)"""))
+                    Assert.All(matcher.Groups[2].Value.Split('|'), value =>
+                        Assert.Contains($"{matcher.Groups[1].Value}=\"{value}\"", metrics));
+                var used = Regex.Matches(expression, @"(\w+?)(?:_bucket)?\{").Select(name => name.Groups[1].Value);
+                Assert.All(used, name => Assert.Contains(name, types));
+                // Both replicas have the same state, and each has counted as many acts of its own.
+                var (all, one, each) = (Of(".*"), Of("one"), target.Text("legendFormat") == "{{instance}}");
+                var summed = types[used.First()] != "gauge" || panel.Text("title") == "Replicas";
+                var factor = summed && !each && !expression.Contains("quantile") ? 2 : 1;
+                Expect($"group({all})", "{}");
+                Expect($"count({all} / {one} != {factor})");
+                if (!each) Expect($"count({all} unless {one})");
+                foreach (var label in Shown(panel, target))
+                    Expect($"group by (found) (label_replace({all}, 'found', 'yes', '{label}', '.+'))",
+                        "{found=\"yes\"}");
 
-            void Expect(string expression, params string[] labels) => checks.Add((JsonNode)new JsonObject
-            {
-                ["expr"] = expression,
-                ["eval_time"] = "2m",
-                ["exp_samples"] = new JsonArray(
-                    [.. labels.Select(found => new JsonObject { ["labels"] = found, ["value"] = 1 })]),
-            });
-        }
-        finally
+                string Of(string instance) =>
+                    $"({expression.Replace("$instance", instance).Replace("$__rate_interval", "1m")})";
+            }
+        // The other as a PodMonitor has it, whose own labels come before those of the metrics.
+        await Promtool.Test("15s", [.. Series(metrics, "instance=\"one\""),
+            .. Series(metrics, "instance=\"other\",namespace=\"x\"", "exported_namespace=")], checks);
+
+        void Expect(string expression, params string[] labels) => checks.Add((JsonNode)new JsonObject
         {
-            folder.Delete(recursive: true);
-        }
+            ["expr"] = expression,
+            ["eval_time"] = "2m",
+            ["exp_samples"] = new JsonArray(
+                [.. labels.Select(found => new JsonObject { ["labels"] = found, ["value"] = 1 })]),
+        });
     }
 
     /// <summary>Of an operator with run defaults, after a good run of a schedule, a bad one and a bad exit

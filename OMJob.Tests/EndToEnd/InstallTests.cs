@@ -26,85 +26,61 @@ public class InstallTests(TestCluster cluster) : ClusterTest(cluster)
     };
 
     [Theory, MemberData(nameof(Ways))]
-    public async Task From_nothing_to_a_finished_OMJob(string path, string commands)
+    public async Task From_nothing_to_a_finished_OMJob(string way, string commands)
     {
-        await Nothing();
-        try
-        {
-            foreach (var command in commands.Split('\n')) await Do(command);
-            await Do($"kubectl -n {Home} rollout status deployment/{Name} --timeout=120s");
-            await Do($"kubectl -n {Ns.Name} apply -f examples/omjob.yaml");
-            await Do($"kubectl -n {Ns.Name} wait --for=condition=Finished omjob --all --timeout=120s");
-            Assert.Contains("Succeeded", await Do($"kubectl -n {Ns.Name} get omjobs"));
-            Assert.Contains("pipelineStatus=success", Ns.Logs("om-job-hello-2b7d4c10-exit"));
-        }
-        finally
-        {
-            if (path == "chart") await Do($"helm uninstall {Name} -n {Home} --no-hooks --ignore-not-found");
-            else await Do($"kubectl -n {Home} delete deployment {Name}");
-            await Restore();
-        }
+        TestContext.Current.TestOutputHelper?.WriteLine($"by {way}");
+        await using var nothing = await Nothing();
+        foreach (var command in commands.Split('\n')) await Do(command);
+        await Do($"kubectl -n {Home} rollout status deployment/{Name} --timeout=120s");
+        await Do($"kubectl -n {Ns.Name} apply -f examples/omjob.yaml");
+        await Do($"kubectl -n {Ns.Name} wait --for=condition=Finished omjob --all --timeout=120s");
+        Assert.Contains("Succeeded", await Do($"kubectl -n {Ns.Name} get omjobs"));
+        Assert.Contains("pipelineStatus=success", Ns.Logs("om-job-hello-2b7d4c10-exit"));
     }
 
     [Fact]
     public async Task F6_uninstalled_while_ten_runs_go_on_it_hangs_nowhere_and_whoever_comes_next_ends_them()
     {
         Tier.Full("helm uninstall takes half a minute");
-        await Nothing();
-        try
+        await using var nothing = await Nothing();
+        await Do($"helm install {Chart} --set watchNamespaces={{{Ns.Name}}}");
+        var jobs = Enumerable.Range(1, 10).Select(i => new JobBuilder($"run-{i}", "sleep 600")).ToList();
+        jobs.ForEach(job => job.Exit("script", "echo $pipelineStatus"));
+        foreach (var job in jobs) await Ns.Create(job);
+        foreach (var job in jobs) await Ns.Phase(job, "Running");
+        await Do($"helm uninstall {Name} -n {Home}");
+        foreach (var job in jobs)
         {
-            await Do($"helm install {Chart} --set watchNamespaces={{{Ns.Name}}}");
-            var jobs = Enumerable.Range(1, 10).Select(i => new JobBuilder($"run-{i}", "sleep 600")).ToList();
-            jobs.ForEach(job => job.Exit("script", "echo $pipelineStatus"));
-            foreach (var job in jobs) await Ns.Create(job);
-            foreach (var job in jobs) await Ns.Phase(job, "Running");
-            await Do($"helm uninstall {Name} -n {Home}");
-            foreach (var job in jobs)
-            {
-                Assert.Empty((await Ns.Api.Get(Paths.OMJob(Ns.Name, job.Name))).Finalizers());
-                Assert.Empty((await Ns.Api.Get(Paths.Pod(Ns.Name, $"{job.Name}-main"))).Finalizers());
-                await Ns.Warning(job, "Released in phase Running: no exit handler runs");
-            }
-            Assert.Equal("", await Left());
-            foreach (var job in jobs) await Ns.Tell($"{job.Name}-main", "exit", "0");
-            await Do($"helm install {Chart} --set watchNamespaces={{{Ns.Name}}}");
-            foreach (var job in jobs) await Ns.Ends(job, "Succeeded", adopted: true);
+            Assert.Empty((await Ns.Api.Get(Paths.OMJob(Ns.Name, job.Name))).Finalizers());
+            Assert.Empty((await Ns.Api.Get(Paths.Pod(Ns.Name, $"{job.Name}-main"))).Finalizers());
+            await Ns.Warning(job, "Released in phase Running: no exit handler runs");
         }
-        finally
-        {
-            await Do($"helm uninstall {Name} -n {Home} --no-hooks --ignore-not-found");
-            await Restore();
-        }
+        Assert.Equal("", await Left());
+        foreach (var job in jobs) await Ns.Tell($"{job.Name}-main", "exit", "0");
+        await Do($"helm install {Chart} --set watchNamespaces={{{Ns.Name}}}");
+        foreach (var job in jobs) await Ns.Ends(job, "Succeeded", adopted: true);
     }
 
     [Fact]
     public async Task Run_defaults_that_change_replace_the_operator_while_a_run_goes_on()
     {
-        await Nothing();
+        await using var nothing = await Nothing();
         var values = $"{Chart} --set watchNamespaces={{{Ns.Name}}}";
-        try
-        {
-            await Do($"helm install {values} --set runDefaults.activeDeadlineSeconds=700");
-            var (before, after) = (new JobBuilder("before", "sleep 600"), new JobBuilder("after"));
-            await Ns.Create(before);
-            await Ns.Phase(before, "Running");
-            var first = await Operators();
-            await Do($"helm upgrade {values} --set runDefaults.activeDeadlineSeconds=800");
-            await Do($"kubectl -n {Home} rollout status deployment/{Name} --timeout=120s");
-            await Eventually.True("the first one is gone", async () => !(await Operators()).Intersect(first).Any());
-            await Ns.Create(after);
-            await Ns.Ends(after, "Succeeded");
-            await Ns.Tell("before-main", "exit", "3");
-            await Ns.Ends(before, "Failed");
-            long? Deadline(string job) => Ns.History.Last(n => n.Object.Name() == $"{job}-main")
-                .Object.Long("spec", "activeDeadlineSeconds");
-            Assert.Equal((700, 800), (Deadline("before"), Deadline("after")));
-        }
-        finally
-        {
-            await Do($"helm uninstall {Name} -n {Home} --no-hooks --ignore-not-found");
-            await Restore();
-        }
+        await Do($"helm install {values} --set runDefaults.activeDeadlineSeconds=700");
+        var (before, after) = (new JobBuilder("before", "sleep 600"), new JobBuilder("after"));
+        await Ns.Create(before);
+        await Ns.Phase(before, "Running");
+        var first = await Operators();
+        await Do($"helm upgrade {values} --set runDefaults.activeDeadlineSeconds=800");
+        await Do($"kubectl -n {Home} rollout status deployment/{Name} --timeout=120s");
+        await Eventually.True("the first one is gone", async () => !(await Operators()).Intersect(first).Any());
+        await Ns.Create(after);
+        await Ns.Ends(after, "Succeeded");
+        await Ns.Tell("before-main", "exit", "3");
+        await Ns.Ends(before, "Failed");
+        long? Deadline(string job) => Ns.History.Last(n => n.Object.Name() == $"{job}-main")
+            .Object.Long("spec", "activeDeadlineSeconds");
+        Assert.Equal((700, 800), (Deadline("before"), Deadline("after")));
     }
 
     public static TheoryData<string, string[]> ValueSets => new()
@@ -188,8 +164,8 @@ public class InstallTests(TestCluster cluster) : ClusterTest(cluster)
         return output;
     }
 
-    /// <summary>Takes away what the suite has installed, and makes the kubelet serve the operator's namespace.</summary>
-    async Task Nothing()
+    /// <summary>Takes away what the suite has installed; disposed of, what the test has, and puts that back.</summary>
+    async Task<Emptied> Nothing()
     {
         var foreign = (await Ns.Api.List(Paths.Nodes)).Any(n => n.Name() != TestCluster.Kubelet.Node);
         // The account is made anew within seconds, and its old token's secret may still be what a pod is given.
@@ -197,27 +173,18 @@ public class InstallTests(TestCluster cluster) : ClusterTest(cluster)
         Assert.SkipWhen(foreign, "the cluster has nodes of its own, which would run the operator's image");
         await Do($"kubectl delete serviceaccount -n {Home} {Name} --ignore-not-found");
         await Do($"kubectl delete clusterrole,clusterrolebinding {Name} --ignore-not-found");
-        // Before Kubernetes 1.24 a pod would get the token of the account that has gone, and wait for it for ever.
-        var pod = Json.Yaml($$"""
-            metadata: {name: probe}
-            spec: {serviceAccountName: {{Name}}, containers: [{name: main, image: none}] }
-            """).Single();
-        await Eventually.True("the API server knows that the account has gone", async () =>
-        {
-            try
-            {
-                await Ns.Api.Create($"{Paths.Pods(Home)}?dryRun=All", pod);
-                return false;
-            }
-            catch (ApiException)
-            {
-                return true;
-            }
-        });
+        return new(this);
     }
 
-    /// <summary>Puts back what the other tests need.</summary>
-    Task Restore() => TestCluster.Install();
+    sealed class Emptied(InstallTests test) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await test.Do($"helm uninstall {Name} -n {Home} --no-hooks --ignore-not-found");
+            await test.Do($"kubectl -n {Home} delete deployment {Name} --ignore-not-found");
+            await test.TestCluster.Install();
+        }
+    }
 
     async Task<string[]> Operators() => [.. (await Ns.Api.List(
         $"{Paths.Pods(Home)}?labelSelector=app.kubernetes.io/component=omjob-operator"))

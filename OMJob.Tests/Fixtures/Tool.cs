@@ -7,9 +7,14 @@ namespace OMJobs.Tests;
 
 static class Tool
 {
-    /// <summary>Runs it from the repository's root, with these variables; returns its exit code and what it wrote.</summary>
+    public static Task<(int Code, string Output, string Errors)> Run(
+        string name, string[] arguments, params (string Name, string Value)[] variables) =>
+        Run(name, arguments, "", variables);
+
+    /// <summary>Runs it from the repository's root, with this on its standard input and these variables; returns its exit
+    /// code and what it wrote.</summary>
     public static async Task<(int Code, string Output, string Errors)> Run(
-        string name, string[] arguments, params (string Name, string Value)[] variables)
+        string name, string[] arguments, string input, params (string Name, string Value)[] variables)
     {
         var start = new ProcessStartInfo(name, arguments)
         {
@@ -24,6 +29,7 @@ static class Tool
         catch (System.ComponentModel.Win32Exception) { Assert.Skip($"{name} is not installed"); }
         var output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         var errors = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.StandardInput.WriteAsync(input);
         process.StandardInput.Close();
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         return (process.ExitCode, await output, await errors);

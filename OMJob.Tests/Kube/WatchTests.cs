@@ -249,38 +249,20 @@ public sealed partial class WatchTests
     public async Task W9_what_has_told_nothing_although_bookmarks_were_due_is_listed_again(
         bool ends, string next, params int[] bookmarks)
     {
-        Loop? loop = null;
-        Reply Silent(Request request)
-        {
-            request.OnLine!(default);
-            foreach (var version in bookmarks) request.OnLine!(Encoding.UTF8.GetBytes(Bookmark(version)));
-            loop!.Time.Advance(150);
-            return ends ? End : Lost;
-        }
-        await using (loop = new Loop { OnWatch = [Silent] })
-        {
-            await loop.Until(() => loop.Asked.Length >= 3, "the next request");
-            Assert.Equal(["LIST", "WATCH 10", next], loop.Asked[..3]);
-        }
+        await using var loop = new Loop();
+        loop.OnWatch = [Lasting(loop, ends ? End : Lost, [.. bookmarks.Select(Bookmark)])];
+        await loop.Until(() => loop.Asked.Length >= 3, "the next request");
+        Assert.Equal(["LIST", "WATCH 10", next], loop.Asked[..3]);
     }
 
     [Fact]
     public async Task W9_lists_that_find_nothing_new_become_rarer()
     {
-        Loop? loop = null;
-        Reply Silent(Request request)
-        {
-            request.OnLine!(default);
-            loop!.Time.Advance(150);
-            return Lost;
-        }
-        var watches = Enumerable.Repeat((Func<Request, Reply>)Silent, 33).ToArray();
-        await using (loop = new Loop { OnWatch = watches })
-        {
-            await loop.Until(() => loop.Asked.Count(a => a.StartsWith("WATCH", StringComparison.Ordinal)) > 33, "33");
-            var asked = string.Join("", loop.Asked.Select(a => a == "LIST" ? "L" : "w"));
-            Assert.Equal("L" + "wL" + "wL" + "wwL" + "wwwwL" + "wwwwwwwwL" + new string('w', 16) + "Lww", asked);
-        }
+        await using var loop = new Loop();
+        loop.OnWatch = [.. Enumerable.Repeat(Lasting(loop, Lost), 33)];
+        await loop.Until(() => loop.Asked.Count(a => a.StartsWith("WATCH", StringComparison.Ordinal)) > 33, "33");
+        var asked = string.Join("", loop.Asked.Select(a => a == "LIST" ? "L" : "w"));
+        Assert.Equal("L" + "wL" + "wL" + "wwL" + "wwwwL" + "wwwwwwwwL" + new string('w', 16) + "Lww", asked);
     }
 
     /// <summary>Kubernetes 1.20 sends no bookmark before something has changed.</summary>
@@ -289,25 +271,16 @@ public sealed partial class WatchTests
     [InlineData(6900, true)]
     public async Task W9_what_was_silent_for_want_of_news_is_no_warning(int version, bool warned)
     {
-        Loop? loop = null;
-        Reply Silent(Request request)
-        {
-            request.OnLine!(default);
-            loop!.Time.Advance(150);
-            return Lost;
-        }
         var log = new SecretsTests.Words();
-        await using (loop = new Loop
+        await using var loop = new Loop
         {
             OnList = [_ => List(10, Object("a", 10)), _ => List(7000, Object("a", version))],
-            OnWatch = [Silent],
             Log = log,
-        })
-        {
-            await loop.Until(() => loop.Asked.Length >= 4, "the next watch");
-            Assert.Equal(["LIST", "WATCH 10", "LIST", "WATCH 7000"], loop.Asked[..4]);
-            Assert.Equal(warned, log.All.Any(line => line.Contains("nothing was told", StringComparison.Ordinal)));
-        }
+        };
+        loop.OnWatch = [Lasting(loop, Lost)];
+        await loop.Until(() => loop.Asked.Length >= 4, "the next watch");
+        Assert.Equal(["LIST", "WATCH 10", "LIST", "WATCH 7000"], loop.Asked[..4]);
+        Assert.Equal(warned, log.All.Any(line => line.Contains("nothing was told", StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -624,6 +597,13 @@ public sealed partial class WatchTests
             if (request.OnLine(Encoding.UTF8.GetBytes(line.TrimEnd('\n'))) is { } ended) return ended;
         return end;
     }
+
+    /// <summary>The same, of a stream that takes 150 s.</summary>
+    static Func<Request, Reply> Lasting(Loop loop, Reply end, params string[] lines) => request =>
+    {
+        loop.Time.Advance(150);
+        return Feed(request, end, lines);
+    };
 
     static string? Parameter(string path, string name) =>
         Regex.Match(path, $"[?&]{name}=([^&]*)") is { Success: true } match ? match.Groups[1].Value : null;

@@ -232,36 +232,47 @@ sealed partial class Store
         var content = Each(left.Select(l => $"{l.Type.Plural}.{l.Type.Group}"), "has");
         var holders = Each(left.SelectMany(l => l.Object.Finalizers()), "in");
         var next = ns.Clone();
-        var known = next.At("status").Items("conditions").ToDictionary(c => c.Text("type")!);
         next.Child("status")["conditions"] = new JsonArray(
         [
-            Condition("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered",
+            Said("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered",
                 "All resources successfully discovered"),
-            Condition("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions",
+            Said("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions",
                 "All legacy kube types successfully parsed"),
-            Condition("NamespaceDeletionContentFailure", "ContentDeleted",
+            Said("NamespaceDeletionContentFailure", "ContentDeleted",
                 "All content successfully deleted, may be waiting on finalization"),
-            Condition("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed",
+            Said("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed",
                 "SomeResourcesRemain", "Some resources are remaining: ", content),
-            Condition("NamespaceFinalizersRemaining", "ContentHasNoFinalizers",
+            Said("NamespaceFinalizersRemaining", "ContentHasNoFinalizers",
                 "All content-preserving finalizers finished",
                 "SomeFinalizersRemain", "Some content in the namespace has finalizers remaining: ", holders),
         ]);
         return Json.Same(ns, next) ? ns : Commit(Core("namespaces"), name, ns, next)!;
 
-        JsonObject Condition(string type, string reason, string message,
-            string otherwise = "", string remaining = "", string what = "")
+        JsonObject Said(string type, string reason, string message,
+            string otherwise = "", string remaining = "", string what = "") => what.Length > 0
+            ? Condition(ns, type, true, otherwise, remaining + what) : Condition(ns, type, false, reason, message);
+    }
+
+    /// <summary>A condition, with the time since which it is so.</summary>
+    JsonObject Condition(JsonObject o, string type, bool value, string reason, string? message = null)
+    {
+        var before = o.At("status").Items("conditions").FirstOrDefault(c => c.Text("type") == type);
+        var status = value ? "True" : "False";
+        var condition = new JsonObject
         {
-            var status = what.Length > 0 ? "True" : "False";
-            if (what.Length > 0) (reason, message) = (otherwise, remaining + what);
-            var since = known.GetValueOrDefault(type) is { } there && there.Text("status") == status
-                ? there["lastTransitionTime"]!.DeepClone() : Stamp;
-            return new()
-            {
-                ["type"] = type, ["status"] = status, ["lastTransitionTime"] = since, ["reason"] = reason,
-                ["message"] = message,
-            };
-        }
+            ["type"] = type, ["status"] = status,
+            ["lastTransitionTime"] = before.Text("status") == status ? before!["lastTransitionTime"]!.DeepClone() : Stamp,
+            ["reason"] = reason,
+        };
+        if (message is not null) condition["message"] = message;
+        return condition;
+    }
+
+    void WriteStatus(ResourceType type, string key, JsonObject o, JsonObject status)
+    {
+        var next = o.Clone();
+        next["status"] = status;
+        if (!Json.Same(o, next)) Commit(type, key, o, next);
     }
 
     // ----- quotas: counts of objects only
@@ -302,7 +313,6 @@ sealed partial class Store
 
     void WriteQuotaStatus(string key, JsonObject quota)
     {
-        var next = quota.Clone();
         var status = new JsonObject();
         if (quota.At("spec", "hard") is JsonObject hard)
         {
@@ -312,8 +322,7 @@ sealed partial class Store
                 .Select(l => KeyValuePair.Create(l.Key, (JsonNode?)$"{l.Used}"));
             status["used"] = new JsonObject(used);
         }
-        next["status"] = status;
-        if (!Json.Same(quota, next)) Commit(Core("resourcequotas"), key, quota, next);
+        WriteStatus(Core("resourcequotas"), key, quota, status);
     }
 
     // ----- CustomResourceDefinitions

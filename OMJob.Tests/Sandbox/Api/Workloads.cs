@@ -30,13 +30,12 @@ sealed partial class Store
 
         var left = PodsOf(deployment).Select(p => p.Object).Where(p => !IsDeleting(p)).ToList();
         var (ready, enough) = (left.Count(IsReady), left.Count(IsReady) >= wanted);
-        WriteStatus(type, key, deployment, Counts(("replicas", left.Count), ("updatedReplicas", left.Count(IsCurrent)),
-            ("readyReplicas", ready), ("availableReplicas", ready), ("unavailableReplicas", wanted - ready)), new()
-            {
-                ["observedGeneration"] = deployment.Long("metadata", "generation"),
-                ["conditions"] = new JsonArray(Said(deployment, "Available", enough,
-                enough ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable")),
-            });
+        var status = Counts(("replicas", left.Count), ("updatedReplicas", left.Count(IsCurrent)),
+            ("readyReplicas", ready), ("availableReplicas", ready), ("unavailableReplicas", wanted - ready));
+        status["observedGeneration"] = deployment.Long("metadata", "generation");
+        status["conditions"] = new JsonArray(Condition(deployment, "Available", enough,
+            enough ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable"));
+        WriteStatus(type, key, deployment, status);
     }
 
     void RunJob(string key, JsonObject job)
@@ -53,13 +52,13 @@ sealed partial class Store
             NewPod(job, "batch/v1", "Job", (JsonObject)job["spec"]!["template"]!, "", ("job-name", job.Name()));
             active = 1;
         }
-        var status = new JsonObject { ["startTime"] = job.At("status", "startTime")?.DeepClone() ?? Stamp };
+        var status = Counts(("active", active), ("succeeded", done), ("failed", failed));
+        status["startTime"] = job.At("status", "startTime")?.DeepClone() ?? Stamp;
         if (done > 0) status["completionTime"] = Stamp;
         if (done > 0 || lost)
-            status["conditions"] = new JsonArray(done > 0 ? Said(job, "Complete", true, "CompletionsReached")
-                : Said(job, "Failed", true, "BackoffLimitExceeded"));
-        WriteStatus(TypeOf("batch", "v1", "jobs")!, key, job,
-            Counts(("active", active), ("succeeded", done), ("failed", failed)), status);
+            status["conditions"] = new JsonArray(done > 0
+                ? Condition(job, "Complete", true, "CompletionsReached") : Condition(job, "Failed", true, "BackoffLimitExceeded"));
+        WriteStatus(TypeOf("batch", "v1", "jobs")!, key, job, status);
     }
 
     (ResourceType Type, string Key, JsonObject Object)[] PodsOf(JsonObject owner) =>
@@ -86,27 +85,7 @@ sealed partial class Store
         Insert(Core("pods"), ns, pod);
     }
 
-    /// <summary>A condition, with the time since which it is so.</summary>
-    JsonObject Said(JsonObject o, string type, bool value, string reason)
-    {
-        var before = o.At("status").Items("conditions").FirstOrDefault(c => c.Text("type") == type);
-        var status = value ? "True" : "False";
-        return new()
-        {
-            ["type"] = type, ["status"] = status, ["reason"] = reason,
-            ["lastTransitionTime"] = before.Text("status") == status ? before!["lastTransitionTime"]!.DeepClone() : Stamp,
-        };
-    }
-
     /// <summary>None of what there is none of.</summary>
     static JsonObject Counts(params (string Name, long Count)[] counts) => new(counts.Where(c => c.Count > 0)
         .Select(c => KeyValuePair.Create(c.Name, (JsonNode?)c.Count)));
-
-    void WriteStatus(ResourceType type, string key, JsonObject o, JsonObject counts, JsonObject status)
-    {
-        foreach (var (name, value) in counts) status[name] = value!.DeepClone();
-        var next = o.Clone();
-        next["status"] = status;
-        if (!Json.Same(o, next)) Commit(type, key, o, next);
-    }
 }

@@ -6,7 +6,6 @@ using System.Collections.Concurrent;
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 
 namespace OMJobs.Sandbox;
@@ -86,9 +85,7 @@ sealed partial class Bench : IDisposable
             if (server is not null) await server.WriteKubeconfig(kubeconfig);
             using var api = new SandboxClient(kubeconfig);
             using var bench = new Bench(settings, api, kubeconfig, new RequestCount(server, settings.Audit));
-            void Stop(PosixSignalContext signal) { signal.Cancel = true; bench.stop.Cancel(); }
-            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-            using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+            using var signals = new StopSignals(bench.stop);
             await bench.Measure();
             return 0;
         }

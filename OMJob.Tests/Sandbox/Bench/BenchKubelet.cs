@@ -5,7 +5,6 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 
 namespace OMJobs.Sandbox;
@@ -118,7 +117,7 @@ sealed class BenchOperator : IAsyncDisposable
         sampling = Sample();
     }
 
-    public int Port { get; } = FreePort();
+    public int Port { get; } = Sandbox.Port.Free();
 
     /// <summary>From the start of the process to the first 200 of /ready.</summary>
     public TimeSpan ReadyAfter { get; private set; }
@@ -151,13 +150,6 @@ sealed class BenchOperator : IAsyncDisposable
         while (!await Answers(started.process, ready)) await Task.Delay(2);
         started.ReadyAfter = Stopwatch.GetElapsedTime(start);
         return started;
-    }
-
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     /// <summary>Whether a process that is to be ready says so.</summary>

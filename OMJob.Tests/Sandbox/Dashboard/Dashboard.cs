@@ -5,7 +5,6 @@ using System.CommandLine;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
@@ -33,9 +32,7 @@ static class Dashboard
         command.SetAction(async parsed =>
         {
             using var stop = new CancellationTokenSource();
-            void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
-            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-            using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+            using var signals = new StopSignals(stop);
             try
             {
                 return await Run(parsed.GetValue(binary)!, parsed.GetValue(prometheus)!, parsed.GetValue(output)!,
@@ -129,7 +126,7 @@ sealed class Prometheus : IAsyncDisposable
     /// <summary>Seconds; what Grafana would make of $__rate_interval, and the step of a heatmap.</summary>
     public const int RateInterval = 20;
     readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("omjob-prometheus-");
-    readonly Uri address = new($"http://127.0.0.1:{BenchOperator.FreePort()}");
+    readonly Uri address = new($"http://127.0.0.1:{Port.Free()}");
     readonly HttpClient http = new();
     readonly Process process;
 

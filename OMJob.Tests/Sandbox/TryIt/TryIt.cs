@@ -85,6 +85,22 @@ sealed class LocalCluster : IAsyncDisposable
     }
 }
 
+/// <summary>SIGINT and SIGTERM cancel this, and do not end the process by themselves.</summary>
+sealed class StopSignals(CancellationTokenSource stop) : IDisposable
+{
+    readonly PosixSignalRegistration[] registered = [.. new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM }.Select(signal =>
+        PosixSignalRegistration.Create(signal, context =>
+        {
+            context.Cancel = true;
+            stop.Cancel();
+        }))];
+
+    public void Dispose()
+    {
+        foreach (var registration in registered) registration.Dispose();
+    }
+}
+
 /// <summary>The command `dotnet run --project OMJob.Tests/Sandbox`.</summary>
 sealed class TryIt(TextWriter output)
 {
@@ -113,9 +129,7 @@ sealed class TryIt(TextWriter output)
         root.SetAction(async parsed =>
         {
             using var stop = new CancellationTokenSource();
-            void Stop(PosixSignalContext signal) { signal.Cancel = true; stop.Cancel(); }
-            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-            using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+            using var signals = new StopSignals(stop);
             var (manifest, path) = (parsed.GetValue(file)!, parsed.GetValue(binary)!);
             foreach (var missing in new[] { manifest, path }.Where(p => !File.Exists(p)))
                 return Complain($"{missing}: no such file");
