@@ -48,6 +48,22 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{/* Of both pods: who may pull their image, and where they run. */}}
+{{- define "omjob.place" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* Rules and their binding to an account, by default one of their name: in each watched namespace, or in all. Call
 with context, all, name, account, annotations, rules. */}}
 {{- define "omjob.rights" -}}
